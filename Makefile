@@ -1,0 +1,62 @@
+# `make` alone lists the targets. Everything runs from a fresh clone with Go alone; what more a target needs, it says.
+GO       ?= go
+CACHE    ?= $(CURDIR)/.cache
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 10s
+MODULES  := pkg services bench
+export TICKWIRE_CACHE ?= $(CACHE)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test race kafka fuzz bench smoke chaos lint generate tidy alone ci clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+run: build ## start everything on this machine: embedded broker, simulated market, ingest, WebSocket edge
+	./bin/tickwire all
+
+build: ## build bin/tickwire
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/tickwire ./services/cmd/tickwire
+
+test: ## all tests that need Go alone (those that need Java or recorded data say why they skip)
+	CGO_ENABLED=0 $(GO) vet work
+	CGO_ENABLED=0 $(GO) test -count=1 work
+
+race: ## the same tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -count=1 -race work
+
+kafka: ## the tests against real Apache Kafka, and the SBE reference codec (needs Java 17 and Maven; they must not skip)
+	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -v -run 'Kafka|Reference' work | grep -vE '^=== |^\s*$$|no test files|no tests to run'
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s) each
+	@set -e; for m in $(MODULES); do cd $(CURDIR)/$$m; \
+	  for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+	    for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	      echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done; done
+
+bench: ## every benchmark, once
+	$(GO) test -run '^$$' -bench . -benchmem work
+
+smoke: ## a short end-to-end load run: raw records in, WebSocket deliveries out, latency from intended send times
+	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
+
+chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 20 minutes)
+	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
+
+lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
+	@set -e; for m in $(MODULES); do (cd $$m && $(GO) run $(LINT) run --config ../.golangci.yml ./...); done
+
+generate: ## rewrite golden files and the examples in the docs
+	$(GO) test -count=1 ./pkg/wire/... -update
+
+tidy: ## go mod tidy in every module, go work sync
+	@set -e; for m in $(MODULES); do (cd $$m && $(GO) mod tidy); done; $(GO) work sync
+
+alone: ## each module by itself, without the workspace, and its go.mod tidy
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff); done
+
+ci: ## what CI runs
+	bash .ci/run
+
+clean: ## remove what the targets above made
+	rm -rf bin $(CACHE)
