@@ -1,0 +1,230 @@
+package fanout
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Events is how a connection's owner hears of it. The methods are called from the connection's shard, one at a time, with
+// no lock held; they must not block.
+type Events interface {
+	// Lag makes the notice that some topics were conflated. Nil sends none.
+	Lag(topics []Lagged, behind time.Duration) *Frame
+	// Slow makes the close frame for a client that is too slow to be served within the bounds.
+	Slow() *Frame
+	// Closed is called once: nothing more will be written. Err is ErrClosed when the connection was closed as asked, and
+	// everything has been written.
+	Closed(err error)
+}
+
+// Lagged is a topic of which messages were conflated.
+type Lagged struct {
+	Label  any
+	Merged int
+}
+
+// Why a connection ended, and what Ack refuses.
+var (
+	ErrSlow    = errors.New("the client reads too slowly")
+	ErrClosed  = errors.New("closed")
+	ErrAborted = errors.New("aborted")
+	ErrAck     = errors.New("acknowledged more than was sent")
+	ErrAcks    = errors.New("too many acknowledgements")
+)
+
+// ControlSlack is how much control traffic passes a closed flow window.
+const ControlSlack = 64 << 10
+
+// Conn is one subscriber connection. Its methods may be called from any goroutine.
+type Conn struct {
+	hub    *Hub
+	shard  *shard
+	writer Writer
+	events Events
+
+	mu        sync.Mutex
+	control   []message
+	bytes     int    // in control
+	dirty     []*Sub // marked since the last pass
+	scheduled bool   // in the shard's queue, in a pass, or waiting for the socket
+	closing   bool   // no more data; close when control has been written
+	dead      bool
+
+	window atomic.Int64
+	sent   atomic.Int64 // payload bytes since the window was first set
+	acked  atomic.Int64
+	acks   atomic.Int64
+	heard  atomic.Int64 // when the last acknowledgement came, by the hub's clock
+
+	// What follows belongs to the pass.
+	waiting []*Sub // marked, taken from dirty, not yet satisfied
+	rest    []byte // gathered, and not taken by the socket
+	behind  time.Duration
+	slow    bool // the socket or the window was full when the last pass ended
+	lagged  []*Sub
+	noted   time.Duration // when the last lag notice was sent
+}
+
+// message is a control frame and what its sending brings about.
+type message struct {
+	frame  *Frame
+	window int64 // new flow window, from behind this frame on
+	ping   bool  // passes a closed window
+}
+
+// Send queues a control message. When more than MaxControl bytes of them are waiting, the client has not read the answers
+// to its own requests, and the connection ends.
+func (c *Conn) Send(f *Frame) { c.send(message{frame: f}) }
+
+// SendPing queues a message that no flow window holds back.
+func (c *Conn) SendPing(f *Frame) { c.send(message{frame: f, ping: true}) }
+
+// SetWindow limits what may be sent and unacknowledged to bytes of payload, counting from behind reply.
+func (c *Conn) SetWindow(bytes int, reply *Frame) {
+	c.send(message{frame: reply, window: int64(bytes)})
+}
+
+func (c *Conn) send(m message) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	c.control = append(c.control, m)
+	c.bytes += len(m.frame.data)
+	over := c.bytes > c.hub.cfg.MaxControl
+	start := c.schedule()
+	c.mu.Unlock()
+	if start {
+		c.shard.add(c)
+	}
+	if over {
+		c.hub.stats.Slow.Add(1)
+		c.fail(ErrSlow)
+	}
+}
+
+// Ack says that the client has handled this many payload bytes in all.
+func (c *Conn) Ack(bytes int64) error {
+	window := c.window.Load()
+	if window == 0 || bytes > c.sent.Load() {
+		return ErrAck
+	}
+	if c.acks.Add(1) > 16+8*(c.sent.Load()/window) {
+		return ErrAcks
+	}
+	c.heard.Store(int64(c.hub.now()))
+	for {
+		old := c.acked.Load()
+		if bytes <= old {
+			return nil
+		}
+		if c.acked.CompareAndSwap(old, bytes) {
+			break
+		}
+	}
+	c.wake()
+	return nil
+}
+
+// Close sends what control messages are waiting and then last, which may be nil, and finishes the transport. Data that
+// has not been gathered is dropped.
+func (c *Conn) Close(last *Frame) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	c.closing = true
+	if last != nil {
+		c.control = append(c.control, message{frame: last, ping: true})
+	}
+	c.dirty = nil
+	start := c.schedule()
+	c.mu.Unlock()
+	if start {
+		c.shard.add(c)
+	}
+}
+
+// Abort closes the transport at once.
+func (c *Conn) Abort() { c.fail(ErrAborted) }
+
+// fail closes the transport; a pass that is under way ends by the error it gets.
+func (c *Conn) fail(err error) {
+	if c.die() {
+		_ = c.writer.Close() // the reason to close is the error that counts
+		c.events.Closed(err)
+	}
+}
+
+// finish ends a connection of which everything has been written.
+func (c *Conn) finish() {
+	if c.die() {
+		err := c.writer.Finish()
+		if err == nil {
+			err = ErrClosed
+		}
+		c.events.Closed(err)
+	}
+}
+
+// die makes sure that a connection ends once.
+func (c *Conn) die() bool {
+	c.mu.Lock()
+	first := !c.dead
+	c.dead, c.closing = true, true
+	c.control, c.dirty, c.bytes = nil, nil, 0
+	c.mu.Unlock()
+	if first {
+		c.hub.forget(c)
+	}
+	return first
+}
+
+// push adds a marked subscription.
+func (c *Conn) push(s *Sub) {
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return
+	}
+	c.dirty = append(c.dirty, s)
+	start := c.schedule()
+	c.mu.Unlock()
+	if start {
+		c.shard.add(c)
+	}
+}
+
+func (c *Conn) wake() {
+	c.mu.Lock()
+	start := c.schedule()
+	c.mu.Unlock()
+	if start {
+		c.shard.add(c)
+	}
+}
+
+// schedule claims the right to hand the connection to its shard.
+func (c *Conn) schedule() bool {
+	if c.scheduled || c.dead {
+		return false
+	}
+	c.scheduled = true
+	return true
+}
+
+// blocked tells whether the flow window holds data back.
+func (c *Conn) blocked() bool {
+	w := c.window.Load()
+	return w > 0 && c.sent.Load()-c.acked.Load() >= w
+}
+
+// controlBlocked tells whether it holds control messages back too.
+func (c *Conn) controlBlocked() bool {
+	w := c.window.Load()
+	return w > 0 && c.sent.Load()-c.acked.Load() >= w+ControlSlack
+}

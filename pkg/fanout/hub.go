@@ -1,0 +1,145 @@
+package fanout
+
+import (
+	"errors"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config of a Hub. The zero value of a field takes the default.
+type Config struct {
+	Shards        int           // loops that write; default 1
+	MaxPass       int           // bytes gathered in one pass, give or take one message; default 64 KiB
+	MaxControl    int           // bytes of control messages that may wait for a connection; default 256 KiB
+	FlushInterval time.Duration // pause between passes, for very large audiences; default none
+}
+
+// Hub owns the shards. All topics and connections belong to one.
+type Hub struct {
+	cfg    Config
+	start  time.Time
+	shards []*shard
+	loops  sync.WaitGroup
+	waits  sync.WaitGroup
+	stats  Stats
+
+	mu     sync.Mutex
+	conns  map[*Conn]struct{}
+	turn   int
+	closed bool
+}
+
+// ErrHubClosed is what Attach returns after Close.
+var ErrHubClosed = errors.New("the hub is closed")
+
+// New starts a hub.
+func New(cfg Config) *Hub {
+	cfg.Shards = or(cfg.Shards, 1)
+	cfg.MaxPass = or(cfg.MaxPass, 64<<10)
+	cfg.MaxControl = or(cfg.MaxControl, 256<<10)
+	h := &Hub{cfg: cfg, start: time.Now(), conns: make(map[*Conn]struct{})}
+	for range cfg.Shards {
+		s := &shard{hub: h, wake: make(chan struct{}, 1)}
+		h.shards = append(h.shards, s)
+		h.loops.Go(s.loop)
+	}
+	return h
+}
+
+func or(v, otherwise int) int {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// now is the hub's clock. It starts at one nanosecond, so that zero can mean never.
+func (h *Hub) now() time.Duration { return time.Since(h.start) + 1 }
+
+// Attach takes over the writing side of a connection. From then on nobody else writes to the transport. The caller goes on
+// reading from it, and closes it when that ends.
+func (h *Hub) Attach(w Writer, events Events) (*Conn, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrHubClosed
+	}
+	h.turn++
+	c := &Conn{hub: h, shard: h.shards[h.turn%len(h.shards)], writer: w, events: events}
+	h.conns[c] = struct{}{}
+	return c, nil
+}
+
+func (h *Hub) forget(c *Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.conns, c)
+}
+
+// Conns counts the connections.
+func (h *Hub) Conns() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.conns)
+}
+
+// Close closes every connection at once and waits for all goroutines of the hub.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	h.closed = true
+	conns := make([]*Conn, 0, len(h.conns))
+	for c := range h.conns {
+		conns = append(conns, c)
+	}
+	h.mu.Unlock()
+	for _, c := range conns {
+		c.Abort()
+	}
+	for _, s := range h.shards {
+		s.end()
+	}
+	h.loops.Wait()
+	h.waits.Wait()
+}
+
+// Stats counts what a hub does.
+type Stats struct {
+	Passes    atomic.Uint64 // writes
+	Frames    atomic.Uint64
+	Bytes     atomic.Uint64
+	Conflated atomic.Uint64 // messages that a subscriber got only merged or skipped
+	Gaps      atomic.Uint64 // times a subscriber of a Log fell off the ring
+	Blocked   atomic.Uint64 // times a connection became blocked
+	Slow      atomic.Uint64 // connections closed because they were too slow
+	Latency   Latency       // of each pass: from publishing its oldest message to the end of the write
+}
+
+// Stats are the hub's counters, live.
+func (h *Hub) Stats() *Stats { return &h.stats }
+
+// Latency is a histogram with a bucket for each power of two of a microsecond.
+type Latency struct {
+	buckets [24]atomic.Uint64
+	micros  atomic.Uint64
+}
+
+func (l *Latency) add(d time.Duration) {
+	us := max(0, d.Microseconds())
+	l.micros.Add(uint64(us))
+	l.buckets[min(bits.Len64(uint64(us)), len(l.buckets)-1)].Add(1)
+}
+
+// Buckets returns the upper bounds, in seconds, with the cumulative counts below them; the count and the sum cover
+// everything.
+func (l *Latency) Buckets() (bounds map[float64]uint64, count uint64, seconds float64) {
+	bounds = make(map[float64]uint64, len(l.buckets))
+	for i := range l.buckets {
+		count += l.buckets[i].Load()
+		if i < len(l.buckets)-1 {
+			bounds[float64(uint64(1)<<i)/1e6] = count
+		}
+	}
+	return bounds, count, float64(l.micros.Load()) / 1e6
+}

@@ -1,0 +1,231 @@
+package fanout
+
+import "time"
+
+const (
+	maxBatch    = 64                     // entries looked at in one go
+	maxMerge    = 1024                   // entries worth merging; beyond, a snapshot is shorter
+	maxEntryAge = 100 * time.Millisecond // an unblocked book is merged too when its entries are older than this
+	lagEvery    = time.Second
+	ackPatience = 10 * time.Minute
+)
+
+// pass gathers what one connection is owed and writes it. It is a shard's scratch space.
+type pass struct {
+	conn     *Conn
+	buf      []byte
+	entries  [maxBatch]*Entry
+	merging  []*Entry
+	now      time.Duration
+	oldest   time.Duration // when the oldest message in buf was published; 0 if none
+	frames   int
+	conflate bool // the connection was blocked: merge what has piled up
+	slow     bool // end the connection
+	lagged   []Lagged
+}
+
+// run does one pass. It reports whether the connection must get another one at once.
+func (p *pass) run(c *Conn) (again bool) {
+	p.begin(c)
+	closing := p.takeControl()
+	if !closing {
+		p.gather()
+		p.lag()
+	}
+	if p.slow {
+		c.hub.stats.Slow.Add(1)
+		c.Close(c.events.Slow())
+	}
+	if !p.write() {
+		return false
+	}
+	if closing {
+		c.finish()
+		return false
+	}
+	return p.end()
+}
+
+func (p *pass) begin(c *Conn) {
+	p.conn, p.buf, p.now = c, p.buf[:0], c.hub.now()
+	p.oldest, p.frames, p.conflate, p.slow = 0, 0, c.slow, false
+}
+
+// open tells whether one more message may be gathered.
+func (p *pass) open(control bool) bool {
+	if len(p.buf) >= p.conn.hub.cfg.MaxPass {
+		return false
+	}
+	if control {
+		return !p.conn.controlBlocked()
+	}
+	return !p.conn.blocked()
+}
+
+// add gathers a frame. One goroutine at a time adds to a connection's sent, so that two steps do.
+func (p *pass) add(f *Frame) {
+	p.buf = append(p.buf, f.data...)
+	p.frames++
+	if c := p.conn; c.window.Load() > 0 && f.data[0]&0x0F < byte(Close) {
+		c.sent.Add(int64(len(f.data) - f.head))
+	}
+}
+
+// published notes the age of a message that is being gathered.
+func (p *pass) published(e *Entry) {
+	if p.oldest == 0 || e.at < p.oldest {
+		p.oldest = e.at
+	}
+}
+
+// takeControl gathers control messages as far as the window lets them.
+func (p *pass) takeControl() (closing bool) {
+	c := p.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	kept := c.control[:0]
+	for _, m := range c.control {
+		if !c.closing && !m.ping && (len(kept) > 0 || c.controlBlocked()) {
+			kept = append(kept, m)
+			continue
+		}
+		p.add(m.frame)
+		c.bytes -= len(m.frame.data)
+		if m.window > 0 {
+			c.window.Store(m.window)
+			c.heard.Store(int64(p.now))
+		}
+	}
+	clear(c.control[len(kept):])
+	c.control = kept
+	c.waiting = append(c.waiting, c.dirty...)
+	clear(c.dirty)
+	c.dirty = c.dirty[:0]
+	return c.closing
+}
+
+// gather asks each marked subscription for what it is owed. Those that find no room stay.
+func (p *pass) gather() {
+	c := p.conn
+	kept := c.waiting[:0]
+	for _, s := range c.waiting {
+		if p.slow || !p.open(s.topic.control) {
+			if s.state.Load() != cancelled {
+				kept = append(kept, s)
+			}
+			continue
+		}
+		if !s.state.CompareAndSwap(marked, idle) {
+			continue // cancelled
+		}
+		if !s.fill(p) && s.state.CompareAndSwap(idle, marked) {
+			kept = append(kept, s)
+		}
+	}
+	clear(c.waiting[len(kept):])
+	c.waiting = kept
+	if len(kept) > 0 && c.blocked() {
+		p.blocked()
+		if p.now-time.Duration(c.heard.Load()) > ackPatience {
+			p.slow = true
+		}
+	}
+}
+
+// blocked notes that the connection can't take more.
+func (p *pass) blocked() {
+	if c := p.conn; !c.slow {
+		c.slow, c.behind = true, p.now
+		c.hub.stats.Blocked.Add(1)
+	}
+}
+
+// conflated counts messages that a subscriber got only the sum of.
+func (p *pass) conflated(s *Sub, n int) {
+	if n <= 0 {
+		return
+	}
+	if s.merged == 0 {
+		p.conn.lagged = append(p.conn.lagged, s)
+	}
+	s.merged += n
+	p.conn.hub.stats.Conflated.Add(uint64(n))
+}
+
+// lag tells the client, at most once a second, what was conflated.
+func (p *pass) lag() {
+	c := p.conn
+	if len(c.lagged) == 0 || c.noted != 0 && p.now-c.noted < lagEvery || !p.open(true) && !p.slow {
+		return
+	}
+	p.lagged = p.lagged[:0]
+	for _, s := range c.lagged {
+		if s.state.Load() != cancelled {
+			p.lagged = append(p.lagged, Lagged{s.topic.Label, s.merged})
+		}
+		s.merged = 0
+	}
+	clear(c.lagged)
+	c.lagged = c.lagged[:0]
+	behind := time.Duration(0)
+	if c.behind != 0 {
+		behind = p.now - c.behind
+	}
+	if len(p.lagged) > 0 {
+		if f := c.events.Lag(p.lagged, behind); f != nil {
+			p.add(f)
+			c.noted = p.now
+		}
+	}
+	clear(p.lagged)
+}
+
+// write hands the socket what was gathered. When the socket does not take all of it, or is gone, the connection is no
+// longer the shard's business and write reports false.
+func (p *pass) write() bool {
+	c := p.conn
+	if len(p.buf) == 0 {
+		return true
+	}
+	n, err := c.writer.TryWrite(p.buf)
+	p.count(n)
+	switch {
+	case err != nil:
+		c.fail(err)
+		return false
+	case n < len(p.buf):
+		c.rest = append(c.rest[:0], p.buf[n:]...)
+		c.shard.hand(c)
+		return false
+	}
+	return true
+}
+
+func (p *pass) count(n int) {
+	s := &p.conn.hub.stats
+	s.Passes.Add(1)
+	s.Frames.Add(uint64(p.frames))
+	s.Bytes.Add(uint64(n))
+	if p.oldest != 0 {
+		s.Latency.add(p.conn.hub.now() - p.oldest)
+	}
+}
+
+// end gives the connection back, unless there is more to send.
+func (p *pass) end() (again bool) {
+	c := p.conn
+	if len(c.waiting) == 0 {
+		c.slow = false
+		if len(c.lagged) == 0 {
+			c.behind = 0
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return false
+	}
+	again = c.closing || len(c.dirty) > 0 || len(c.waiting) > 0 && !c.blocked() || len(c.control) > 0 && !c.controlBlocked()
+	c.scheduled = again
+	return again
+}

@@ -1,0 +1,261 @@
+package fanout
+
+import (
+	"sync/atomic"
+
+	"github.com/tickwire/tickwire/pkg/market"
+)
+
+// Start says where a subscription begins and how it is served.
+type Start struct {
+	Format   Format
+	Lossless bool            // Merge topics are sent entry by entry like Logs, and falling off the ring ends the connection
+	Snapshot bool            // begin with a snapshot; Position is not used
+	History  int             // how many entries a Log's snapshot holds
+	Position uint64          // otherwise: the first entry to send
+	Merge    bool            // send what lies between Position and now as one message
+	Seq      market.Sequence // what the subscriber has already
+	Floor    market.Sequence // nothing at or below it is sent, and no older snapshot
+}
+
+// The states of a subscription. Marked means that it stands in its connection's list.
+const (
+	paused int32 = iota
+	idle
+	marked
+	cancelled
+)
+
+// Sub is one connection's subscription to one topic.
+type Sub struct {
+	topic *Topic
+	conn  *Conn
+	place int // index in topic.subs, guarded by Topic.mu
+	state atomic.Int32
+	again atomic.Bool // a new snapshot was asked for
+
+	// What follows belongs to the pass.
+	format   Format
+	lossless bool
+	needs    bool // a snapshot comes next
+	joining  bool // the first entries are merged into one message
+	history  int
+	cursor   uint64
+	chain    *Frame // begun and not yet all gathered
+	values   uint64
+	notices  uint64
+	seq      market.Sequence // of the last message gathered
+	floor    market.Sequence
+	merged   int // messages conflated since the last lag notice
+}
+
+// Subscribe registers a subscription; nothing is sent before [Sub.Go]. Registering comes first and the snapshot is cut
+// later, so no message between the two is missed. It must not be called while the topic's writer is at work: hold the
+// writer's lock if Start depends on the topic's position.
+func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
+	s := &Sub{
+		topic: t, conn: c, format: start.Format, lossless: start.Lossless,
+		needs: start.Snapshot, history: start.History, joining: start.Merge, cursor: start.Position,
+		seq: start.Seq, floor: start.Floor,
+	}
+	t.add(s)
+	return s
+}
+
+// Go lets messages flow.
+func (s *Sub) Go() {
+	if s.state.CompareAndSwap(paused, marked) {
+		s.conn.push(s)
+	}
+}
+
+// Again asks for a new snapshot, or value, as if the subscriber had nothing.
+func (s *Sub) Again() {
+	s.again.Store(true)
+	s.mark()
+}
+
+// Cancel ends the subscription; what the connection has not gathered yet is dropped. It may be called twice.
+func (s *Sub) Cancel() {
+	if s.state.Swap(cancelled) != cancelled {
+		s.topic.remove(s)
+	}
+}
+
+// Topic is what the subscription is to.
+func (s *Sub) Topic() *Topic { return s.topic }
+
+func (s *Sub) mark() {
+	if s.state.Load() == idle && s.state.CompareAndSwap(idle, marked) {
+		s.conn.push(s)
+	}
+}
+
+// fill gathers what the subscriber is owed. It reports false when the pass has no room for all of it.
+func (s *Sub) fill(p *pass) bool {
+	if s.again.Swap(false) {
+		s.needs = s.topic.kind == Merge
+		s.values, s.notices, s.chain = 0, 0, nil
+	}
+	for {
+		if !s.drain(p) || !p.open(s.topic.control) {
+			return false
+		}
+		if s.needs {
+			if !s.snapshot() {
+				return true // waits for the topic to reach the floor
+			}
+			continue
+		}
+		o := s.topic.owed(s.cursor, p.entries[:], len(p.entries))
+		switch {
+		case o.lost:
+			if !s.lost(p, o) {
+				return true
+			}
+		case o.pending > 1 && s.behind(p, o):
+			s.merge(p, o.pending)
+		case o.pending > 0:
+			if !s.entries(p, o) {
+				return false
+			}
+		case s.value(p, o):
+		case s.notice(o):
+		default:
+			return true
+		}
+	}
+}
+
+// drain gathers the frames that must stand together.
+func (s *Sub) drain(p *pass) bool {
+	for s.chain != nil {
+		if !p.open(s.topic.control) {
+			return false
+		}
+		p.add(s.chain)
+		s.chain = s.chain.next
+	}
+	return true
+}
+
+// snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
+func (s *Sub) snapshot() bool {
+	t := s.topic
+	if s.older(t.Last()) {
+		return false
+	}
+	snap := t.source.Snapshot(s.format, s.history)
+	if s.older(snap.Seq) {
+		return false
+	}
+	s.needs, s.joining, s.history = false, false, 0
+	s.chain, s.cursor, s.seq = snap.Frames, snap.Next, snap.Seq
+	return true
+}
+
+// older tells whether a state of the floor's epoch, or of an earlier one, lies before the floor.
+func (s *Sub) older(seq market.Sequence) bool { return seq.Compare(s.floor) < 0 }
+
+// behind tells whether the pending entries are to be merged.
+func (s *Sub) behind(p *pass, o owed) bool {
+	if s.topic.kind != Merge || s.lossless {
+		return false
+	}
+	return s.joining || p.conflate || p.now-o.entries[0].at > maxEntryAge
+}
+
+// merge replaces the pending entries by one message, or by a snapshot when they can't be merged.
+func (s *Sub) merge(p *pass, pending uint64) {
+	first := s.joining
+	s.joining = false
+	var frames *Frame
+	if pending <= maxMerge {
+		if cap(p.merging) < int(pending) {
+			p.merging = make([]*Entry, pending)
+		}
+		o := s.topic.owed(s.cursor, p.merging[:0:cap(p.merging)], int(pending))
+		if o.lost {
+			return // it left the ring just now: the caller sees that next
+		}
+		p.merging = o.entries
+		if frames = s.topic.source.Merge(o.entries, s.format); frames != nil {
+			newest := o.entries[len(o.entries)-1]
+			s.chain, s.cursor, s.seq = frames, newest.index+1, newest.Seq
+		}
+		clear(o.entries)
+	}
+	if frames == nil {
+		s.needs = true
+	}
+	if !first {
+		p.conflated(s, int(pending)-1)
+	}
+}
+
+// lost goes on after entries left the ring. It reports false when that ends the connection.
+func (s *Sub) lost(p *pass, o owed) bool {
+	s.joining = false
+	switch {
+	case s.lossless:
+		p.conflated(s, 1)
+		p.slow = true
+		return false
+	case s.topic.kind == Merge:
+		s.needs = true
+		p.conflated(s, 1)
+	default:
+		last := o.last
+		if o.first != nil {
+			last = market.Sequence{Epoch: o.first.Seq.Epoch, Seq: o.first.Prev}
+		}
+		s.cursor = o.position
+		if last.Compare(s.seq) > 0 {
+			s.chain = s.topic.source.Gap(s.seq, last, s.format)
+			s.seq = last
+		}
+		p.conn.hub.stats.Gaps.Add(1)
+	}
+	return true
+}
+
+// entries gathers pending entries as they are.
+func (s *Sub) entries(p *pass, o owed) bool {
+	for _, e := range o.entries {
+		if !s.drain(p) || !p.open(s.topic.control) {
+			return false
+		}
+		s.joining = false
+		s.cursor = e.index + 1
+		if e.Seq.Compare(s.floor) <= 0 {
+			continue
+		}
+		s.chain, s.seq = s.topic.frame(e, s.format), e.Seq
+		p.published(e)
+	}
+	return s.drain(p)
+}
+
+// value begins the newest value, if the subscriber does not have it.
+func (s *Sub) value(p *pass, o owed) bool {
+	if o.value == nil || o.values == s.values || s.older(o.value.Seq) {
+		return false
+	}
+	if skipped := int(o.values-s.values) - 1; skipped > 0 && s.values > 0 && p.conflate {
+		p.conflated(s, skipped)
+	}
+	s.values = o.values
+	s.chain = s.topic.frame(o.value, s.format)
+	p.published(o.value)
+	return true
+}
+
+// notice begins the newest notice, if the subscriber does not have it.
+func (s *Sub) notice(o owed) bool {
+	if o.notices == s.notices {
+		return false
+	}
+	s.notices = o.notices
+	s.chain = o.notice
+	return true
+}

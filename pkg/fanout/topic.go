@@ -1,0 +1,363 @@
+package fanout
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/market"
+)
+
+// Format is an encoding of messages; the caller gives the numbers their meaning.
+type Format uint8
+
+// Native is the format a message is published in. All others are derived from it, when first asked for.
+const Native Format = 0
+
+// NumFormats is how many formats there are, Native included.
+const NumFormats = 2
+
+// Kind says what a topic owes a subscriber that fell behind.
+type Kind uint8
+
+// The kinds.
+const (
+	State Kind = iota // the newest value; it has no ring
+	Merge             // the entries it missed merged into one, or a snapshot
+	Log               // every entry it missed, and a gap message for those that are gone
+)
+
+// Limits bound a topic's ring; what exceeds any of them goes, oldest first. Zero is no limit, except that Entries must be
+// positive.
+type Limits struct {
+	Entries int
+	Bytes   int // of all encodings made so far
+	Age     time.Duration
+}
+
+// Source makes what a topic can't say by itself. The shards call it, with no lock of this package held, while the writer
+// goes on publishing; Snapshot must see the state and the topic's position ([Topic.Next]) as of one instant, so the
+// writer and Snapshot share a lock of the Source's own.
+type Source interface {
+	// Encode derives a message from its native frames.
+	Encode(native *Frame, f Format) *Frame
+	// Merge makes one message, in whichever frames it takes, of consecutive entries. Nil asks for a snapshot instead.
+	Merge(entries []*Entry, f Format) *Frame
+	// Snapshot encodes the whole state as it is, or was a little while ago. For a Log it is the newest n entries before
+	// the live ones, n being what the subscriber asked for.
+	Snapshot(f Format, n int) Snapshot
+	// Gap makes the message that tells of missing entries: those behind after, up to and including last.
+	Gap(after, last market.Sequence, f Format) *Frame
+}
+
+// Snapshot is a state and its place in the topic.
+type Snapshot struct {
+	Frames *Frame          // nil when there is no state yet
+	Seq    market.Sequence // the state's own
+	Next   uint64          // position of the first entry behind it
+}
+
+// Entry is one published message.
+type Entry struct {
+	Seq   market.Sequence
+	Prev  uint64 // sequence it follows, in the same epoch
+	Reset bool   // it holds the whole state and does not depend on what was before
+
+	native  Frame
+	mu      sync.Mutex // held while deriving, so that a message is encoded once
+	derived atomic.Pointer[Frame]
+	at      time.Duration // when it was published, by the hub's clock
+	index   uint64        // position in the topic, guarded by Topic.mu
+	bytes   int           // counted against the ring's limit, guarded by Topic.mu
+}
+
+// NewEntry makes an entry of its native payload, which is copied.
+func NewEntry(seq market.Sequence, prev uint64, op Opcode, native []byte) *Entry {
+	return &Entry{Seq: seq, Prev: prev, native: makeFrame(op, native)}
+}
+
+// NewReset makes an entry that holds the whole state, of a chain of native frames.
+func NewReset(seq market.Sequence, prev uint64, native *Frame) *Entry {
+	return &Entry{Seq: seq, Prev: prev, Reset: true, native: *native}
+}
+
+// Native returns the entry's frames as they were published.
+func (e *Entry) Native() *Frame { return &e.native }
+
+// Topic is one stream of messages with its subscribers. It has a single writer at a time: Publish, SetValue, SetNotice and
+// Clear exclude each other.
+type Topic struct {
+	// Label is the owner's description of the topic, handed back in lag notices. Not changed after the first Sub.
+	Label any
+
+	hub     *Hub
+	kind    Kind
+	source  Source
+	limits  Limits
+	control bool
+
+	mu      sync.Mutex
+	ring    []*Entry // entry i stands at i modulo the length, a power of two
+	first   uint64   // position of the oldest entry
+	next    uint64   // position of the entry to come
+	bytes   int
+	last    market.Sequence // of the newest entry or value
+	value   *Entry
+	values  uint64 // how many values were set
+	notice  *Frame
+	notices uint64
+	subs    []*Sub
+	moved   time.Duration // when anything was last sent to the subscribers
+}
+
+// NewTopic makes a topic. A nil source is right for a State topic with one format.
+func (h *Hub) NewTopic(kind Kind, limits Limits, source Source) *Topic {
+	return &Topic{hub: h, kind: kind, limits: limits, source: source, next: 1, first: 1, moved: h.now()}
+}
+
+// NewControlTopic makes a State topic whose values count as control messages: they are sent, like heartbeats, when a
+// connection's flow window is closed.
+func (h *Hub) NewControlTopic() *Topic {
+	t := h.NewTopic(State, Limits{}, nil)
+	t.control = true
+	return t
+}
+
+// Publish appends an entry and marks the subscribers. The topic keeps e.
+func (t *Topic) Publish(e *Entry) {
+	e.at = t.hub.now()
+	e.bytes = e.native.Size() + entryOverhead
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.index = t.next
+	if t.next-t.first == uint64(len(t.ring)) {
+		t.grow()
+	}
+	t.ring[t.next&uint64(len(t.ring)-1)] = e
+	t.next++
+	t.bytes += e.bytes
+	t.last = e.Seq
+	t.evict(e.at)
+	t.mark(e.at)
+}
+
+// entryOverhead is what an entry costs beside its bytes.
+const entryOverhead = 160
+
+// SetValue replaces the topic's value and marks the subscribers. In a Log topic the value follows the entries: it is
+// never sent before an entry that was published before it.
+func (t *Topic) SetValue(e *Entry) {
+	e.at = t.hub.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.value = e
+	t.values++
+	if t.kind == State {
+		t.last = e.Seq
+	}
+	t.mark(e.at)
+}
+
+// SetNotice replaces the topic's notice, which is the same in every format, and marks the subscribers. A notice is sent
+// behind the entries and the value that were there before it. A subscriber gets the newest only.
+func (t *Topic) SetNotice(f *Frame) {
+	now := t.hub.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notice = f
+	t.notices++
+	t.mark(now)
+}
+
+// Clear forgets the entries and the value because they do not lead to the present state, whose sequence is last: every
+// subscriber of a Merge topic gets a snapshot, of a Log topic a gap.
+func (t *Topic) Clear(last market.Sequence) {
+	now := t.hub.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.ring)
+	t.bytes = 0
+	t.value = nil
+	t.last = last
+	t.next++ // so that a subscriber that had everything has missed something
+	t.first = t.next
+	t.mark(now)
+}
+
+// Expire drops the entries that are older than the limit.
+func (t *Topic) Expire() {
+	now := t.hub.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.evict(now)
+}
+
+// Next is the position of the entry to come.
+func (t *Topic) Next() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next
+}
+
+// Last is the sequence of the newest entry, or value.
+func (t *Topic) Last() market.Sequence {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
+// Subscribers counts the subscriptions.
+func (t *Topic) Subscribers() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.subs)
+}
+
+// Silent is how long nothing has been published.
+func (t *Topic) Silent() time.Duration {
+	now := t.hub.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return now - t.moved
+}
+
+// After finds the position from which a reader that has everything up to seq goes on. It fails when the ring does not
+// reach back that far, or when seq lies in another epoch or beyond the newest entry.
+func (t *Topic) After(seq market.Sequence) (position uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := int(t.next - t.first)
+	i := sort.Search(n, func(i int) bool { return t.at(t.first+uint64(i)).Seq.Compare(seq) > 0 })
+	if i == n {
+		return t.next, t.last == seq
+	}
+	e := t.at(t.first + uint64(i))
+	return e.index, e.Seq.Epoch == seq.Epoch && e.Prev <= seq.Seq
+}
+
+// Back is the position n entries before the next one, or of the oldest entry when there are fewer.
+func (t *Topic) Back(n int) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if have := t.next - t.first; uint64(n) > have {
+		return t.first
+	}
+	return t.next - uint64(n)
+}
+
+func (t *Topic) at(i uint64) *Entry { return t.ring[i&uint64(len(t.ring)-1)] }
+
+func (t *Topic) grow() {
+	ring := make([]*Entry, max(8, 2*len(t.ring)))
+	for i := t.first; i < t.next; i++ {
+		ring[i&uint64(len(ring)-1)] = t.at(i)
+	}
+	t.ring = ring
+}
+
+// evict drops what the limits do not allow, but never the newest entry.
+func (t *Topic) evict(now time.Duration) {
+	for t.first+1 < t.next {
+		e := t.at(t.first)
+		over := int(t.next-t.first) > t.limits.Entries ||
+			t.limits.Bytes > 0 && t.bytes > t.limits.Bytes ||
+			t.limits.Age > 0 && now-e.at > t.limits.Age
+		if !over {
+			return
+		}
+		t.ring[t.first&uint64(len(t.ring)-1)] = nil
+		t.first++
+		t.bytes -= e.bytes
+	}
+}
+
+func (t *Topic) mark(now time.Duration) {
+	t.moved = now
+	for _, s := range t.subs {
+		s.mark()
+	}
+}
+
+// frame returns the entry in a format, encoding it if nobody has before.
+func (t *Topic) frame(e *Entry, f Format) *Frame {
+	if f == Native || t.source == nil {
+		return &e.native
+	}
+	if d := e.derived.Load(); d != nil {
+		return d
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if d := e.derived.Load(); d != nil {
+		return d
+	}
+	d := t.source.Encode(&e.native, f)
+	e.derived.Store(d)
+	t.count(e, d.Size())
+	return d
+}
+
+// count charges the bytes of a derived encoding to the ring, if the entry is still there.
+func (t *Topic) count(e *Entry, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.index >= t.first && e.index < t.next && t.at(e.index) == e {
+		e.bytes += n
+		t.bytes += n
+	}
+}
+
+// owed is what a topic has for one subscriber.
+type owed struct {
+	pending  uint64   // entries it has not had
+	entries  []*Entry // the oldest of them
+	lost     bool     // some left the ring before it had them
+	first    *Entry   // the oldest in the ring, when lost
+	position uint64   // of the oldest in the ring, when lost
+	last     market.Sequence
+	value    *Entry
+	values   uint64
+	notice   *Frame
+	notices  uint64
+}
+
+// owed looks up what lies behind a cursor, at most limit entries of it in room.
+func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o.value, o.values, o.notice, o.notices, o.last = t.value, t.values, t.notice, t.notices, t.last
+	if cursor < t.first {
+		o.lost, o.position = true, t.first
+		if t.first < t.next {
+			o.first = t.at(t.first)
+		}
+		return o
+	}
+	o.pending = t.next - cursor
+	o.entries = room[:0]
+	for i := cursor; i < t.next && len(o.entries) < limit; i++ {
+		o.entries = append(o.entries, t.at(i))
+	}
+	return o
+}
+
+func (t *Topic) add(s *Sub) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.place, s.notices = len(t.subs), t.notices
+	t.subs = append(t.subs, s)
+}
+
+func (t *Topic) remove(s *Sub) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end := len(t.subs) - 1
+	if s.place > end || t.subs[s.place] != s {
+		return
+	}
+	moved := t.subs[end]
+	t.subs[s.place], moved.place = moved, s.place
+	t.subs[end] = nil
+	t.subs = t.subs[:end]
+}
