@@ -327,6 +327,9 @@ func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o.value, o.values, o.notice, o.notices, o.last = t.value, t.values, t.notice, t.notices, t.last
+	if t.kind == State {
+		return o
+	}
 	if cursor < t.first {
 		o.lost, o.position = true, t.first
 		if t.first < t.next {
