@@ -45,6 +45,7 @@ type EventBatch struct {
 	First, Last int64           // offsets; of a batch without events, Last is -1 when nothing arrived
 	Owner       wire.OwnerBatch // the zero value when Marker is set
 	Marker      bool            // the batch is an owner's marker; its offset is the owner epoch
+	End         int64           // the end of the log when it was read
 	from        int64
 	first       Record
 	pending     bool // first has yet to be given
@@ -96,7 +97,7 @@ func (f *eventFetcher) next(ctx context.Context) (*EventBatch, error) {
 		return nil, err
 	}
 	b := &f.b
-	*b = EventBatch{Partition: int(f.req.partition), First: batch.First, Last: batch.Last, from: from}
+	*b = EventBatch{Partition: int(f.req.partition), First: batch.First, Last: batch.Last, End: f.End(), from: from}
 	batch.from = 0 // the owner's record counts, also when reading begins behind it
 	if !batch.Next(&b.first) {
 		return b, batch.Err()

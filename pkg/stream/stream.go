@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -263,3 +264,49 @@ func answeredOffset(p kafka.PartitionOffsets, which int64) int64 {
 	}
 	return -1
 }
+
+// Brokers returns the host:port of the brokers that are in the cluster now.
+func (c *Cluster) Brokers(ctx context.Context) ([]string, error) {
+	var hosts []string
+	err := c.retry(ctx, func(ctx context.Context) error {
+		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{})
+		if err != nil {
+			return err
+		}
+		hosts = hosts[:0]
+		for _, b := range res.Brokers {
+			hosts = append(hosts, brokerAddr(b))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("brokers: %w", err)
+	}
+	return hosts, nil
+}
+
+// Leader returns the host:port of the broker that leads a partition.
+func (c *Cluster) Leader(ctx context.Context, topic string, partition int) (string, error) {
+	var leader string
+	err := c.retry(ctx, func(ctx context.Context) error {
+		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+		if err != nil {
+			return err
+		}
+		for _, t := range res.Topics {
+			for _, p := range t.Partitions {
+				if t.Name == topic && p.ID == partition && p.Leader.Host != "" {
+					leader = brokerAddr(p.Leader)
+					return nil
+				}
+			}
+		}
+		return ErrNoTopic
+	})
+	if err != nil {
+		return "", fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
+	}
+	return leader, nil
+}
+
+func brokerAddr(b kafka.Broker) string { return net.JoinHostPort(b.Host, strconv.Itoa(b.Port)) }
