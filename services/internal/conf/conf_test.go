@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tickwire/tickwire/pkg/stream"
 )
 
 func TestFromEnv(t *testing.T) {
@@ -40,6 +42,7 @@ func TestFromEnv(t *testing.T) {
 func TestKafkaValidate(t *testing.T) {
 	f := func(k Kafka, want string) {
 		t.Helper()
+		k.Topics = stream.DefaultTopics()
 		err := k.Validate()
 		switch {
 		case want == "" && err != nil:

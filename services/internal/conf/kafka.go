@@ -23,6 +23,7 @@ type Kafka struct {
 	Mechanism    string // "", plain, scram-sha-256 or scram-sha-512
 	Username     string
 	PasswordFile string
+	Topics       stream.Topics // the zero value means stream.DefaultTopics
 }
 
 // RegisterFlags defines the --kafka… flags.
@@ -35,6 +36,13 @@ func (k *Kafka) RegisterFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&k.Mechanism, "kafka-sasl", k.Mechanism, "SASL `MECHANISM`: plain, scram-sha-256 or scram-sha-512 (default: none)")
 	fs.StringVar(&k.Username, "kafka-username", k.Username, "SASL user `NAME`")
 	fs.StringVar(&k.PasswordFile, "kafka-password-file", k.PasswordFile, "`FILE` whose content is the SASL password")
+	if k.Topics == (stream.Topics{}) {
+		k.Topics = stream.DefaultTopics()
+	}
+	fs.StringVar(&k.Topics.Raw, "raw-topic", k.Topics.Raw, "`NAME` of the Kafka topic with raw records")
+	fs.StringVar(&k.Topics.Events, "events-topic", k.Topics.Events, "`NAME` of the Kafka topic with events")
+	fs.StringVar(&k.Topics.Snapshots, "snapshots-topic", k.Topics.Snapshots, "`NAME` of the compacted Kafka topic with snapshots")
+	fs.StringVar(&k.Topics.Quarantine, "quarantine-topic", k.Topics.Quarantine, "`NAME` of the Kafka topic with records that could not be used")
 }
 
 // Validate says which flag is wrong.
@@ -47,6 +55,8 @@ func (k *Kafka) Validate() error {
 	switch {
 	case len(k.Brokers) == 0:
 		return errors.New("--kafka: name at least one broker, HOST:PORT")
+	case k.Topics.Raw == "" || k.Topics.Events == "" || k.Topics.Snapshots == "" || k.Topics.Quarantine == "":
+		return errors.New("--raw-topic, --events-topic, --snapshots-topic and --quarantine-topic must not be empty")
 	case (k.CertFile == "") != (k.KeyFile == ""):
 		return errors.New("--kafka-cert and --kafka-key go together")
 	case !k.TLS && (k.CAFile != "" || k.CertFile != ""):
@@ -61,7 +71,7 @@ func (k *Kafka) Validate() error {
 
 // Stream reads the files that k names and returns what pkg/stream wants.
 func (k *Kafka) Stream(clientID string) (stream.Config, error) {
-	cfg := stream.Config{Brokers: k.Brokers, ClientID: clientID}
+	cfg := stream.Config{Brokers: k.Brokers, ClientID: clientID, Topics: k.Topics}
 	if k.TLS {
 		t, err := k.tls()
 		if err != nil {
