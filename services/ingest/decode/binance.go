@@ -17,22 +17,22 @@ import (
 // executions twice, in different id spaces; see [IDSpace].
 
 const (
-	bEvent = iota
+	bBids = iota // levels first: see early
+	bA           // asks of a depthUpdate, id of an aggTrade
+	bSnapshotBids
+	bSnapshotAsks
+	bEvent
 	bStream
 	bEventTime
 	bSymbol
 	bFirst
 	bLast
-	bBids
-	bA // asks of a depthUpdate, id of an aggTrade
 	bPrice
 	bQuantity
 	bTradeTime
 	bTradeID
 	bMakerBuys
 	bLastUpdateID
-	bSnapshotBids
-	bSnapshotAsks
 	bAskSize
 	bID
 	bFields
@@ -49,7 +49,7 @@ type binanceMarks [bFields]mark
 func (d *Decoder) binance(in *market.Instrument, m *Message) {
 	s := &d.s
 	var at binanceMarks
-	s.object(binanceNames[:], at[:], "data")
+	s.object(binanceNames[:], at[:], "data", &early{in: in, m: m, count: bSnapshotAsks + 1})
 	s.end()
 	switch string(s.wordAt(at[bEvent])) {
 	case "depthUpdate":
@@ -132,8 +132,9 @@ func (d *Decoder) binanceSnapshot(at *binanceMarks, in *market.Instrument, m *Me
 
 // both reads the levels of a book record that must name both sides.
 func (s *scanner) both(m *Message, in *market.Instrument, bids mark, bidField string, asks mark, askField string) {
-	s.to(bids, bidField)
-	s.to(asks, askField)
+	if bids == 0 || asks == 0 {
+		s.fail(ReasonField, bidField, ErrMissing)
+	}
 	s.sides(m, in, bids, bidField, asks, askField)
 }
 

@@ -39,7 +39,7 @@ type coinbaseMarks [cFields]mark
 func (d *Decoder) coinbase(in *market.Instrument, m *Message) {
 	s := &d.s
 	var at coinbaseMarks
-	s.object(coinbaseNames[:], at[:], "")
+	s.object(coinbaseNames[:], at[:], "", nil)
 	s.end()
 	switch string(s.wordAt(at[cType])) {
 	case "snapshot":

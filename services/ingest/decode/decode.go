@@ -198,5 +198,8 @@ func (d *Decoder) Decode(source string, value []byte, in *market.Instrument, m *
 	if d.s.err != nil {
 		return d.s.err
 	}
+	if m.Kind != BookSnapshot && m.Kind != BookUpdate {
+		m.Bids, m.Asks = m.Bids[:0], m.Asks[:0] // whatever was read early
+	}
 	return nil
 }

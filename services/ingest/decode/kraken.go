@@ -45,7 +45,7 @@ func (d *Decoder) kraken(in *market.Instrument, m *Message) {
 	}
 	s := &d.s
 	var at [kFields]mark
-	s.object(krakenNames[:], at[:], "")
+	s.object(krakenNames[:], at[:], "", nil)
 	s.end()
 	switch {
 	case at[kEvent] != 0:
@@ -141,35 +141,38 @@ func (d *Decoder) krakenBook(payloads []mark, channel []byte, pair mark, in *mar
 		return
 	}
 	m.Depth = depth
-	ours := s.oursVenue(pair, "pair", in)
-	for _, payload := range payloads {
-		var at [kBookFields]mark
-		s.to(payload, "").object(krakenBookNames[:], at[:], "")
-		if at[kAllAsks] != 0 || at[kAllBids] != 0 {
+	var at [maxFrame][kBookFields]mark
+	for i, payload := range payloads {
+		s.to(payload, "").object(krakenBookNames[:], at[i][:], "", nil)
+		if at[i][kAllAsks] != 0 || at[i][kAllBids] != 0 {
 			m.Kind = BookSnapshot
 		}
-		if !ours {
-			continue
-		}
-		if at == ([kBookFields]mark{}) {
-			s.fail(ReasonField, "a", ErrMissing)
-		}
-		for _, side := range [...]struct {
-			levels *[]market.Level
-			at     mark
-			field  string
-		}{{&m.Asks, at[kAllAsks], "as"}, {&m.Bids, at[kAllBids], "bs"}, {&m.Asks, at[kAsks], "a"}, {&m.Bids, at[kBids], "b"}} {
-			if side.at != 0 {
-				*side.levels = s.to(side.at, side.field).timedLevels(*side.levels, side.field, in, &m.Time)
-			}
-		}
-		if at[kChecksum] != 0 {
-			m.HasChecksum = true
-			m.Checksum = s.to(at[kChecksum], "c").checksum("c")
-		}
+	}
+	if !s.oursVenue(pair, "pair", in) {
+		return
+	}
+	for i := range payloads {
+		d.krakenPayload(&at[i], in, m)
 	}
 	if m.Kind == BookSnapshot {
 		m.Bids, m.Asks = withoutZeros(m.Bids), withoutZeros(m.Asks)
+	}
+}
+
+func (d *Decoder) krakenPayload(at *[kBookFields]mark, in *market.Instrument, m *Message) {
+	s := &d.s
+	if *at == ([kBookFields]mark{}) {
+		s.fail(ReasonField, "a", ErrMissing)
+	}
+	for n, levels := range [...]*[]market.Level{kAllAsks: &m.Asks, kAllBids: &m.Bids, kAsks: &m.Asks, kBids: &m.Bids} {
+		if at[n] != 0 {
+			field := krakenBookNames[n]
+			*levels = s.to(at[n], field).timedLevels(*levels, field, in, &m.Time)
+		}
+	}
+	if at[kChecksum] != 0 {
+		m.HasChecksum = true
+		m.Checksum = s.to(at[kChecksum], "c").checksum("c")
 	}
 }
 
@@ -356,12 +359,9 @@ func (d *Decoder) krakenV2Book(kind, data mark, in *market.Instrument, m *Messag
 		s.to(kind, "type").text("type")
 		s.fail(ReasonUnsupported, "type", nil)
 	}
-	if s.to(data, "data").peek() != '[' || !s.open('[') {
-		s.wrongType("data")
-		return
-	}
+	s.to(data, "data").enter("data")
 	var at krakenV2Marks
-	s.object(krakenV2Names[:], at[:], "")
+	s.object(krakenV2Names[:], at[:], "", nil)
 	if s.next(']') {
 		s.fail(ReasonUnsupported, "data", nil)
 	}
@@ -395,7 +395,7 @@ func (s *scanner) namedLevels(dst []market.Level, field string, in *market.Instr
 	}
 	for more := s.open('['); more; more = s.next(']') {
 		var at krakenV2Marks
-		s.object(krakenV2Names[:], at[:], "")
+		s.object(krakenV2Names[:], at[:], "", nil)
 		end := s.i
 		l := market.Level{
 			Price: s.to(at[k2Price], "price").price("price", in),
@@ -416,7 +416,7 @@ func (d *Decoder) krakenV2Trades(data mark, in *market.Instrument, m *Message) {
 	}
 	for more := s.open('['); more; more = s.next(']') {
 		var at krakenV2Marks
-		s.object(krakenV2Names[:], at[:], "")
+		s.object(krakenV2Names[:], at[:], "", nil)
 		end := s.i
 		if !s.oursVenue(at[k2Symbol], "symbol", in) {
 			return
@@ -444,7 +444,7 @@ func (d *Decoder) krakenAnswer(result mark, in *market.Instrument, m *Message) {
 		return
 	}
 	var at krakenV2Marks
-	s.object(krakenV2Names[:], at[:], "")
+	s.object(krakenV2Names[:], at[:], "", nil)
 	if at[k2Depth] != 0 && string(s.wordAt(at[k2Channel])) == "book" && string(s.wordAt(at[k2Symbol])) == in.Symbol {
 		m.Depth = int(s.to(at[k2Depth], "depth").unsigned(ReasonValue, "depth", false))
 	}

@@ -20,15 +20,15 @@ import (
 // a status or an instrument may be left out, and unknown fields are ignored.
 
 const (
-	nType = iota
+	nBids = iota // levels first: see early
+	nAsks
+	nType
 	nSym
 	nTS
 	nPrice
 	nSize
 	nSide
 	nID
-	nBids
-	nAsks
 	nSnapshot
 	nFirst
 	nLast
@@ -53,7 +53,7 @@ type nativeMarks [nFields]mark
 func (d *Decoder) native(in *market.Instrument, m *Message) {
 	s := &d.s
 	var at nativeMarks
-	s.object(nativeNames[:], at[:], "")
+	s.object(nativeNames[:], at[:], "", &early{in: in, m: m, count: nAsks + 1})
 	s.end()
 	kind := s.wordAt(at[nType])
 	switch string(kind) {
@@ -191,14 +191,14 @@ func (s *scanner) ordered(m *Message, field string) {
 	}
 }
 
-// sides reads the levels of a book record; a side that is not there has none. In a snapshot a level of size 0 is no
+// sides reads the levels of a book record, unless they were read early; a side that is not there has none. In a snapshot a level of size 0 is no
 // level.
 func (s *scanner) sides(m *Message, in *market.Instrument, bids mark, bidField string, asks mark, askField string) {
-	if bids != 0 {
-		m.Bids = s.to(bids, bidField).levels(m.Bids, bidField, in)
+	if bids > 0 {
+		m.Bids = s.to(bids, bidField).levels(m.Bids[:0], bidField, in)
 	}
-	if asks != 0 {
-		m.Asks = s.to(asks, askField).levels(m.Asks, askField, in)
+	if asks > 0 {
+		m.Asks = s.to(asks, askField).levels(m.Asks[:0], askField, in)
 	}
 	if m.Kind == BookSnapshot {
 		m.Bids, m.Asks = withoutZeros(m.Bids), withoutZeros(m.Asks)
