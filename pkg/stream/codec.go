@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -110,12 +111,12 @@ func readInto(dst []byte, r io.Reader) ([]byte, error) {
 		n, err := r.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 		switch {
-		case err == io.EOF:
+		case len(dst) > maxInflated:
+			return dst, fmt.Errorf("inflates to more than %d bytes", maxInflated)
+		case errors.Is(err, io.EOF):
 			return dst, nil
 		case err != nil:
 			return dst, err
-		case len(dst) > maxInflated:
-			return dst, fmt.Errorf("inflates to more than %d bytes", maxInflated)
 		}
 	}
 }

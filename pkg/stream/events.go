@@ -71,7 +71,7 @@ func (w *EventWriter) Append(encode func(dst []byte) []byte) {
 	w.ends = append(w.ends, len(w.group))
 }
 
-// GroupBytes is the size of the open group; Commit refuses more than MaxRecordBytes.
+// GroupBytes is the size of the open group; Commit refuses more than MaxGroupBytes.
 func (w *EventWriter) GroupBytes() int { return len(w.group) + recordOverhead*len(w.ends) }
 
 // Commit closes the group: these are all outputs of the input at offset, and of those before it that had none. An empty
@@ -91,7 +91,7 @@ func (w *EventWriter) commit(inputOffset int64) error {
 	if !started {
 		return errNotStarted
 	}
-	if w.GroupBytes() > MaxRecordBytes {
+	if w.GroupBytes() > MaxGroupBytes {
 		return ErrTooLarge
 	}
 	p := w.p

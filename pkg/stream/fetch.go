@@ -73,6 +73,9 @@ func (r *fetchRequest) Broker(cluster protocol.Cluster) (protocol.Broker, error)
 
 // RawExchange implements protocol.RawExchanger.
 func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	if cap(r.buf) > 4*int(r.maxBytes) {
+		r.buf = nil // one large record must not hold memory for ever
+	}
 	r.buf = r.appendTo(r.buf[:0])
 	if _, err := rw.Write(r.buf); err != nil {
 		return nil, err

@@ -19,7 +19,9 @@ import (
 const (
 	DefaultBatchBytes   = 1 << 20  // a batch is closed when the next record would make it larger
 	DefaultPendingBytes = 16 << 20 // not yet acknowledged; beyond, Add waits
-	MaxRecordBytes      = 8 << 20  // a single record, or records that must stay together; the broker may allow less
+
+	MaxRecordBytes = 16<<20 - 1<<10 // a single record, as large as md.raw takes; other topics take less
+	MaxGroupBytes  = 8<<20 - 1<<10  // the outputs of one input, as large as md.events takes
 )
 
 // ProducerConfig says how a Producer writes. The zero value is good.
