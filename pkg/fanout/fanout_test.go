@@ -30,6 +30,12 @@ type counter struct {
 	tag   byte
 }
 
+func started(cfg Config) *Hub {
+	h := New(cfg)
+	h.Start()
+	return h
+}
+
 func newCounter(h *Hub, kind Kind, limits Limits) *counter {
 	c := &counter{}
 	c.topic = h.NewTopic(kind, limits, c)
@@ -62,9 +68,7 @@ func (c *counter) set(reg int, v uint64) {
 	c.topic.Publish(NewEntry(market.Sequence{Epoch: 1, Seq: c.seq}, c.seq-1, Binary, c.encode(update, c.seq-1, c.seq, uint64(reg), v)))
 }
 
-func (c *counter) Encode(native *Frame, _ Format) *Frame {
-	return NewFrame(Text, append([]byte("json:"), native.Payload()...))
-}
+func (c *counter) Encode(e *Entry, f Format) *Frame { return c.in(f, e.Native()) }
 
 func (c *counter) Merge(entries []*Entry, f Format) *Frame {
 	newest := map[uint64]uint64{}
@@ -83,10 +87,11 @@ func (c *counter) in(f Format, native *Frame) *Frame {
 	if f == Native {
 		return native
 	}
-	return c.Encode(native, f)
+	return NewFrame(Text, append([]byte("json:"), native.Payload()...))
 }
 
-func (c *counter) Snapshot(f Format, _ int) Snapshot {
+func (c *counter) Snapshot(w Want) Snapshot {
+	f := w.Format
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cuts++
@@ -243,7 +248,7 @@ func start(c *Conn, t *Topic, s Start) *Sub {
 
 func TestEveryReaderEndsWithTheSameState(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	h := New(Config{Shards: 2})
+	h := started(Config{Shards: 2})
 	defer h.Close()
 	f := func(kind Kind, format Format, lossless bool, readPause time.Duration) {
 		t.Helper()
@@ -304,7 +309,7 @@ func TestEveryReaderEndsWithTheSameState(t *testing.T) {
 // TestStoppedReader publishes for a client that does not read: nothing grows, and what it gets afterwards is the present.
 func TestStoppedReader(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	h := New(Config{MaxPass: 4 << 10})
+	h := started(Config{MaxPass: 4 << 10})
 	defer h.Close()
 	book, state, log := newCounter(h, Merge, Limits{Entries: 128}), newCounter(h, State, Limits{}), newCounter(h, Log, Limits{Entries: 128})
 	for _, c := range []*counter{book, log} {
@@ -359,7 +364,7 @@ func TestStoppedReader(t *testing.T) {
 
 func TestFlowWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(Config{})
+		h := started(Config{})
 		defer h.Close()
 		server, client := net.Pipe()
 		defer client.Close()
@@ -430,7 +435,7 @@ func TestFlowWindow(t *testing.T) {
 // TestWindowIgnored is a client that opens a window and never acknowledges: after ten minutes it is closed.
 func TestWindowIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(Config{})
+		h := started(Config{})
 		defer h.Close()
 		server, client := net.Pipe()
 		conn, rec := attach(t, h, server)
@@ -462,7 +467,7 @@ func TestWindowIgnored(t *testing.T) {
 
 func TestLosslessIsNeverSilentlyBehind(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	h := New(Config{})
+	h := started(Config{})
 	defer h.Close()
 	c := newCounter(h, Merge, Limits{Entries: 64})
 	c.pad = 8000
@@ -490,7 +495,7 @@ func TestLosslessIsNeverSilentlyBehind(t *testing.T) {
 }
 
 func TestAfter(t *testing.T) {
-	h := New(Config{})
+	h := started(Config{})
 	defer h.Close()
 	c := newCounter(h, Log, Limits{Entries: 10})
 	for range 25 {
@@ -523,7 +528,7 @@ func TestAfter(t *testing.T) {
 
 func TestRingBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := New(Config{})
+		h := started(Config{})
 		defer h.Close()
 		c := newCounter(h, Log, Limits{Entries: 1000, Bytes: 50_000, Age: time.Minute})
 		c.pad = 1000
@@ -550,7 +555,7 @@ func TestRingBounds(t *testing.T) {
 // TestControlIsBounded is a client that asks and asks and never reads the answers.
 func TestControlIsBounded(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	h := New(Config{MaxControl: 64 << 10})
+	h := started(Config{MaxControl: 64 << 10})
 	defer h.Close()
 	server, _ := pair(t)
 	conn, rec := attach(t, h, server)
@@ -570,7 +575,7 @@ func TestControlIsBounded(t *testing.T) {
 }
 
 func TestDeliveryDoesNotAllocate(t *testing.T) {
-	h := New(Config{})
+	h := started(Config{})
 	defer h.Close()
 	topic := h.NewTopic(Log, Limits{Entries: 64}, nil)
 	sinks := make([]*sink, 100)
@@ -633,7 +638,7 @@ func (s *sink) wait(n uint64) {
 func BenchmarkDeliver(b *testing.B) {
 	for _, subscribers := range []int{10, 1000} {
 		b.Run(fmt.Sprint(subscribers), func(b *testing.B) {
-			h := New(Config{})
+			h := started(Config{})
 			defer h.Close()
 			topic := h.NewTopic(Log, Limits{Entries: 1024}, nil)
 			sinks := make([]*sink, subscribers)

@@ -34,18 +34,23 @@ type Hub struct {
 // ErrHubClosed is what Attach returns after Close.
 var ErrHubClosed = errors.New("the hub is closed")
 
-// New starts a hub.
+// New makes a hub; Start starts it.
 func New(cfg Config) *Hub {
 	cfg.Shards = or(cfg.Shards, 1)
 	cfg.MaxPass = or(cfg.MaxPass, 64<<10)
 	cfg.MaxControl = or(cfg.MaxControl, 256<<10)
 	h := &Hub{cfg: cfg, start: time.Now(), conns: make(map[*Conn]struct{})}
 	for range cfg.Shards {
-		s := &shard{hub: h, wake: make(chan struct{}, 1)}
-		h.shards = append(h.shards, s)
-		h.loops.Go(s.loop)
+		h.shards = append(h.shards, &shard{hub: h, wake: make(chan struct{}, 1)})
 	}
 	return h
+}
+
+// Start starts the shards' loops. Close stops them.
+func (h *Hub) Start() {
+	for _, s := range h.shards {
+		h.loops.Go(s.loop)
+	}
 }
 
 func or(v, otherwise int) int {

@@ -10,10 +10,10 @@ import (
 type Start struct {
 	Format   Format
 	Lossless bool            // Merge topics are sent entry by entry like Logs, and falling off the ring ends the connection
-	Snapshot bool            // begin with a snapshot; Position is not used
+	Snapshot bool            // begin with a snapshot
 	History  int             // how many entries a Log's snapshot holds
-	Position uint64          // otherwise: the first entry to send
-	Merge    bool            // send what lies between Position and now as one message
+	Position uint64          // the first entry to send, unless a snapshot says otherwise
+	Later    bool            // not the value that is there, only those to come
 	Seq      market.Sequence // what the subscriber has already
 	Floor    market.Sequence // nothing at or below it is sent, and no older snapshot
 }
@@ -37,8 +37,8 @@ type Sub struct {
 	// What follows belongs to the pass.
 	format   Format
 	lossless bool
+	later    bool
 	needs    bool // a snapshot comes next
-	joining  bool // the first entries are merged into one message
 	history  int
 	cursor   uint64
 	chain    *Frame // begun and not yet all gathered
@@ -54,13 +54,16 @@ type Sub struct {
 // writer's lock if Start depends on the topic's position.
 func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
 	s := &Sub{
-		topic: t, conn: c, format: start.Format, lossless: start.Lossless,
-		needs: start.Snapshot, history: start.History, joining: start.Merge, cursor: start.Position,
+		topic: t, conn: c, format: start.Format, lossless: start.Lossless, later: start.Later,
+		needs: start.Snapshot, history: start.History, cursor: start.Position,
 		seq: start.Seq, floor: start.Floor,
 	}
 	t.add(s)
 	return s
 }
+
+// Begin puts frames before everything else; it must be called before Go.
+func (s *Sub) Begin(frames *Frame) { s.chain = frames }
 
 // Go lets messages flow.
 func (s *Sub) Go() {
@@ -94,7 +97,7 @@ func (s *Sub) mark() {
 // fill gathers what the subscriber is owed. It reports false when the pass has no room for all of it.
 func (s *Sub) fill(p *pass) bool {
 	if s.again.Swap(false) {
-		s.needs = s.topic.kind == Merge
+		s.needs = s.needs || s.topic.kind == Merge
 		s.values, s.notices, s.chain = 0, 0, nil
 	}
 	for {
@@ -141,16 +144,15 @@ func (s *Sub) drain(p *pass) bool {
 
 // snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
 func (s *Sub) snapshot() bool {
-	t := s.topic
-	if s.older(t.Last()) {
-		return false
-	}
-	snap := t.source.Snapshot(s.format, s.history)
+	snap := s.topic.source.Snapshot(Want{s.format, s.history, s.seq, s.floor})
 	if s.older(snap.Seq) {
 		return false
 	}
-	s.needs, s.joining, s.history = false, false, 0
-	s.chain, s.cursor, s.seq = snap.Frames, snap.Next, snap.Seq
+	s.needs, s.history = false, 0
+	s.chain, s.seq = snap.Frames, snap.Seq
+	if snap.Next > 0 {
+		s.cursor = snap.Next
+	}
 	return true
 }
 
@@ -162,13 +164,11 @@ func (s *Sub) behind(p *pass, o owed) bool {
 	if s.topic.kind != Merge || s.lossless {
 		return false
 	}
-	return s.joining || p.conflate || p.now-o.entries[0].at > maxEntryAge
+	return p.conflate || p.now-o.entries[0].at > maxEntryAge
 }
 
 // merge replaces the pending entries by one message, or by a snapshot when they can't be merged.
 func (s *Sub) merge(p *pass, pending uint64) {
-	first := s.joining
-	s.joining = false
 	var frames *Frame
 	if pending <= maxMerge {
 		if cap(p.merging) < int(pending) {
@@ -188,14 +188,11 @@ func (s *Sub) merge(p *pass, pending uint64) {
 	if frames == nil {
 		s.needs = true
 	}
-	if !first {
-		p.conflated(s, int(pending)-1)
-	}
+	p.conflated(s, int(pending)-1)
 }
 
 // lost goes on after entries left the ring. It reports false when that ends the connection.
 func (s *Sub) lost(p *pass, o owed) bool {
-	s.joining = false
 	switch {
 	case s.lossless:
 		p.conflated(s, 1)
@@ -225,9 +222,8 @@ func (s *Sub) entries(p *pass, o owed) bool {
 		if !s.drain(p) || !p.open(s.topic.control) {
 			return false
 		}
-		s.joining = false
 		s.cursor = e.index + 1
-		if e.Seq.Compare(s.floor) <= 0 {
+		if e.Seq.Compare(s.floor) <= 0 || e.Seq.Compare(s.seq) <= 0 {
 			continue
 		}
 		s.chain, s.seq = s.topic.frame(e, s.format), e.Seq

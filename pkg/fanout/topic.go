@@ -40,22 +40,29 @@ type Limits struct {
 // goes on publishing; Snapshot must see the state and the topic's position ([Topic.Next]) as of one instant, so the
 // writer and Snapshot share a lock of the Source's own.
 type Source interface {
-	// Encode derives a message from its native frames.
-	Encode(native *Frame, f Format) *Frame
+	// Encode derives a message from an entry's native frames.
+	Encode(e *Entry, f Format) *Frame
 	// Merge makes one message, in whichever frames it takes, of consecutive entries. Nil asks for a snapshot instead.
 	Merge(entries []*Entry, f Format) *Frame
-	// Snapshot encodes the whole state as it is, or was a little while ago. For a Log it is the newest n entries before
-	// the live ones, n being what the subscriber asked for.
-	Snapshot(f Format, n int) Snapshot
+	// Snapshot encodes the whole state as it is, or was a little while ago; for a Log, the History entries up to Seq.
+	Snapshot(w Want) Snapshot
 	// Gap makes the message that tells of missing entries: those behind after, up to and including last.
 	Gap(after, last market.Sequence, f Format) *Frame
+}
+
+// Want says which snapshot a subscriber needs.
+type Want struct {
+	Format    Format
+	History   int             // of a Log: how many entries
+	Seq       market.Sequence // what the subscriber has, or where its history ends
+	NotBefore market.Sequence // an older state is of no use
 }
 
 // Snapshot is a state and its place in the topic.
 type Snapshot struct {
 	Frames *Frame          // nil when there is no state yet
 	Seq    market.Sequence // the state's own
-	Next   uint64          // position of the first entry behind it
+	Next   uint64          // position of the first entry behind it; 0 leaves the subscriber where it is
 }
 
 // Entry is one published message.
@@ -63,6 +70,7 @@ type Entry struct {
 	Seq   market.Sequence
 	Prev  uint64 // sequence it follows, in the same epoch
 	Reset bool   // it holds the whole state and does not depend on what was before
+	Meta  any    // the publisher's, for its Source
 
 	native  Frame
 	mu      sync.Mutex // held while deriving, so that a message is encoded once
@@ -200,6 +208,27 @@ func (t *Topic) Next() uint64 {
 	return t.next
 }
 
+// Since counts the entries from position on. It fails when some of them have left the ring.
+func (t *Topic) Since(position uint64) (entries int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.next - position), position >= t.first && position <= t.next
+}
+
+// Entries returns the entries from position on, or nil when some of them have left the ring.
+func (t *Topic) Entries(position uint64) []*Entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if position < t.first {
+		return nil
+	}
+	var all []*Entry
+	for i := position; i < t.next; i++ {
+		all = append(all, t.at(i))
+	}
+	return all
+}
+
 // Last is the sequence of the newest entry, or value.
 func (t *Topic) Last() market.Sequence {
 	t.mu.Lock()
@@ -292,7 +321,7 @@ func (t *Topic) frame(e *Entry, f Format) *Frame {
 	if d := e.derived.Load(); d != nil {
 		return d
 	}
-	d := t.source.Encode(&e.native, f)
+	d := t.source.Encode(e, f)
 	e.derived.Store(d)
 	t.count(e, d.Size())
 	return d
@@ -349,6 +378,9 @@ func (t *Topic) add(s *Sub) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.place, s.notices = len(t.subs), t.notices
+	if s.later {
+		s.values = t.values
+	}
 	t.subs = append(t.subs, s)
 }
 

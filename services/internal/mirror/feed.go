@@ -1,0 +1,65 @@
+package mirror
+
+import (
+	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// feed is one topic of an instrument. Its fields are guarded by the instrument's lock.
+type feed struct {
+	in    *Instrument
+	key   wire.Topic
+	topic *fanout.Topic
+	seq   market.Sequence // of the newest event applied
+	tail  market.Sequence // of the newest entry in the ring; zero when it is empty
+
+	told    market.State // what the subscribers know
+	toldWhy market.Reason
+}
+
+// Topic is what the feed's subscriptions are labelled with.
+func (f *feed) Topic() wire.Topic { return f.key }
+
+func (f *feed) entry(seq market.Sequence, prev uint64, payload []byte) *fanout.Entry {
+	e := fanout.NewEntry(seq, prev, fanout.Binary, payload)
+	e.Meta = f.in.def
+	return e
+}
+
+// publish appends to the ring, live or, while the state from a snapshot is ahead of it, as history.
+func (f *feed) publish(e *fanout.Entry) {
+	switch {
+	case f.tail == market.Sequence{}, e.Seq.Epoch > f.tail.Epoch && e.Prev == 0:
+	case e.Seq.Compare(f.tail) <= 0:
+		return // read again after a restart
+	case f.tail.Epoch != e.Seq.Epoch || f.tail.Seq != e.Prev && !e.Reset:
+		f.topic.Clear(market.Sequence{Epoch: e.Seq.Epoch, Seq: e.Prev})
+	}
+	f.topic.Publish(e)
+	f.tail = e.Seq
+}
+
+// restart is for a state that did not come through the events before it.
+func (f *feed) restart(seq market.Sequence) {
+	f.seq, f.tail = seq, market.Sequence{}
+	f.topic.Clear(seq)
+}
+
+// tell sends the topic's state to its subscribers if it has changed, or has to be repeated because nothing was sent for a
+// while.
+func (f *feed) tell(always bool) {
+	state, why := f.in.stateOf(f.key.Channel)
+	changed := state != f.told || why != f.toldWhy
+	if f.topic.Subscribers() == 0 {
+		f.told, f.toldWhy = state, why
+		return
+	}
+	if !changed && !always && f.topic.Silent() < repeatState {
+		return
+	}
+	f.told, f.toldWhy = state, why
+	f.topic.SetNotice(fanout.NewFrame(fanout.Text, wire.AppendTopicStatusJSON(nil, &wire.TopicStatus{
+		Topic: f.key, State: state, Why: why, Sequence: f.seq, Time: wall(),
+	})))
+}

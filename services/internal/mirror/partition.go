@@ -1,0 +1,211 @@
+package mirror
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/book"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// partition applies the events of one partition. Its methods load and apply are called from one goroutine, the reader's.
+type partition struct {
+	m *Mirror
+	n int
+
+	// What belongs to the reader's goroutine.
+	insts map[uint32]*Instrument
+	parts []byte // the parts of a book snapshot that is still arriving, end to end
+	ends  []int
+	event scratch
+	beat  wire.OwnerHeartbeat
+
+	mu    sync.Mutex // taken after an Instrument.mu
+	alive liveness
+}
+
+// scratch is memory for decoding.
+type scratch struct {
+	snapshot market.Snapshot
+	delta    market.Delta
+	trade    market.Trade
+	gap      market.TradeGap
+	barGap   wire.BarGap
+	bar      market.Bar
+	status   market.Status
+	bbo      market.BBO
+	ticker   market.Ticker
+	bids     []market.Level
+	asks     []market.Level
+	merge    book.Merge
+	out      []byte // what is being encoded
+	bytes    []byte // what it is encoded from
+	inst     stream.InstrumentSnapshot
+}
+
+func newPartition(m *Mirror, n int) *partition {
+	return &partition{m: m, n: n, insts: make(map[uint32]*Instrument)}
+}
+
+func (p *partition) setReady(ready bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.alive.ready = ready
+	p.alive.beat = 0 // what was heard before does not count: the next heartbeat lies beyond the end
+}
+
+func (p *partition) isReady() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.alive.ready
+}
+
+// load takes a snapshot from md.snapshots.
+func (p *partition) load(s *stream.Snapshot) error {
+	switch {
+	case s.Kind == stream.KindInstrument:
+		snap := &p.event.inst
+		if err := snap.Decode(s.Payload); err != nil {
+			return err
+		}
+		in := p.define(&snap.Status)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		return in.load(snap)
+	case s.Kind >= stream.KindBars && s.Kind < stream.KindBars+uint8(market.NumIntervals):
+		return p.loadBars(s)
+	}
+	return nil // owners' business
+}
+
+// loadBars takes a block of final bars: SBE bars, end to end.
+func (p *partition) loadBars(s *stream.Snapshot) error {
+	in := p.insts[s.Inst]
+	if in == nil {
+		p.m.stats.Orphans.Add(1)
+		return nil
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for b := s.Payload; len(b) > 0; {
+		n := barLen(b)
+		if err := wire.DecodeBar(b[:n], &p.event.bar); err != nil {
+			return fmt.Errorf("bars of %s: %w", in.sym, err)
+		}
+		in.series.Final(&p.event.bar)
+		b = b[n:]
+	}
+	return nil
+}
+
+// barLen is the length of the SBE bar that b begins with: the header and the block, whose length the header says.
+func barLen(b []byte) int {
+	const header = 8
+	if len(b) < header {
+		return len(b)
+	}
+	return min(header+int(binary.LittleEndian.Uint16(b)), len(b))
+}
+
+// define returns the instrument that a status describes, which may be new.
+func (p *partition) define(s *market.Status) *Instrument {
+	in := p.insts[s.Instrument.ID]
+	if in == nil {
+		in = newInstrument(p, s)
+		p.insts[s.Instrument.ID] = in
+		p.m.register(in)
+	}
+	return in
+}
+
+// apply takes one record of md.events. An error means that the record is not what its template promises.
+func (p *partition) apply(t wire.Template, b []byte, now time.Duration) error {
+	p.m.stats.Events.Add(1)
+	switch {
+	case t == wire.TemplateOwnerHeartbeat:
+		return p.heartbeat(b, now)
+	case t == wire.TemplateStatus:
+		return p.status(b, now)
+	case t == wire.TemplateBookSnapshot:
+		return p.snapshot(b, now)
+	case !t.IsEvent():
+		return nil
+	}
+	head, err := wire.HeadOf(b)
+	if err != nil {
+		return err
+	}
+	in := p.insts[head.Inst]
+	if in == nil {
+		p.m.stats.Orphans.Add(1) // from before the snapshots that we started with
+		return nil
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.heard = now
+	switch t {
+	case wire.TemplateBookUpdate:
+		return in.delta(b, &p.event)
+	case wire.TemplateTrade:
+		return in.trade(b, &p.event)
+	case wire.TemplateTradeGap:
+		return in.tradeGap(b, &p.event)
+	case wire.TemplateBar:
+		return in.bar(b, &p.event)
+	}
+	return nil
+}
+
+func (p *partition) status(b []byte, now time.Duration) error {
+	s := &p.event.status
+	if err := wire.DecodeStatus(b, s); err != nil {
+		return err
+	}
+	in := p.define(s)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.heard = now
+	in.setStatus(s, b)
+	return nil
+}
+
+// snapshot gathers the parts of a book snapshot, which stand one after the other, and applies the complete set.
+func (p *partition) snapshot(b []byte, now time.Duration) error {
+	s := &p.event.snapshot
+	if err := wire.DecodeSnapshot(b, s); err != nil {
+		return err
+	}
+	if s.Part <= 1 {
+		p.parts, p.ends = p.parts[:0], p.ends[:0]
+	} else if int(s.Part) != len(p.ends)+1 {
+		p.m.stats.Orphans.Add(1) // reading began between its parts
+		return nil
+	}
+	p.parts = append(p.parts, b...)
+	p.ends = append(p.ends, len(p.parts))
+	if s.Part < s.Parts {
+		return nil
+	}
+	defer func() { p.parts, p.ends = p.parts[:0], p.ends[:0] }()
+	in := p.insts[s.Inst]
+	if in == nil {
+		p.m.stats.Orphans.Add(1)
+		return nil
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.heard = now
+	return in.reset(p.parts, p.ends, &p.event)
+}
+
+// broken counts what can only be a fault of ours or of the writer's, and says it once in a while.
+func (p *partition) broken(in *Instrument, what string, err error) {
+	p.m.stats.Faults.Add(1)
+	p.m.log.Error("the stream contradicts itself", zap.String("sym", in.sym), zap.String("what", what), zap.Error(err))
+}
