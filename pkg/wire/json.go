@@ -70,24 +70,6 @@ func appendLevels(dst []byte, in *market.Instrument, bids, asks []market.Level) 
 	return append(dst, ']')
 }
 
-func appendSide(dst []byte, in *market.Instrument, levels []market.Level) []byte {
-	for i := range levels {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendLevel(dst, in, levels[i])
-	}
-	return dst
-}
-
-func appendLevel(dst []byte, in *market.Instrument, l market.Level) []byte {
-	dst = append(dst, '[', '"')
-	dst = market.AppendFixed(dst, l.Price, in.PriceScale)
-	dst = append(dst, '"', ',', '"')
-	dst = market.AppendFixed(dst, l.Size, in.SizeScale)
-	return append(dst, '"', ']')
-}
-
 // AppendTradeJSON appends m as a trades message of type "trade".
 func AppendTradeJSON(dst []byte, in *market.Instrument, m *market.Trade, out market.Time) []byte {
 	dst = appendTopic(dst, market.Trades, in.Sym)

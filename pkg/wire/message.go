@@ -279,6 +279,10 @@ func (m *Message) levels(i int, s *scanner) {
 
 // level reads a ["price","size"].
 func (m *Message) level(key int, s *scanner) market.Level {
+	if l, n := fastLevel(s.b[s.i:], m.Inst); n > 0 && l.Price > 0 {
+		s.i += n
+		return l
+	}
 	mark := len(s.scratch)
 	s.expect('[')
 	price, err := market.ParseFixed(s.text(), m.Inst.PriceScale)
@@ -364,6 +368,12 @@ func (m *Message) head(h *market.Head) {
 	if m.Inst != nil {
 		h.Inst = m.Inst.ID
 	}
+}
+
+// whole reads the head of a message that is a whole value and follows nothing.
+func (m *Message) whole(h *market.Head) {
+	m.head(h)
+	h.Prev = 0
 }
 
 func (m *Message) bookMessage() Kind {
@@ -540,6 +550,8 @@ func (m *Message) bar() Kind {
 	b.Final, b.Rev, b.Incomplete = f.flag(kFinal), uint32(f.uint(kRev, math.MaxUint32)), f.flag(kInc)
 	if b.Final {
 		f.need(kPrev)
+	} else {
+		b.Prev = 0
 	}
 	return KindBar
 }
@@ -564,7 +576,7 @@ func (m *Message) best(i int) (l market.Level) {
 }
 
 func (m *Message) bbo() {
-	m.head(&m.BBO.Head)
+	m.whole(&m.BBO.Head)
 	m.BBO.Bid, m.BBO.Ask = m.best(0), m.best(1)
 }
 
@@ -572,17 +584,23 @@ func (m *Message) ticker() {
 	f, t := &m.f, &m.Ticker
 	ps, ss := m.Inst.PriceScale, m.Inst.SizeScale
 	f.need(kV, kQ, kN)
-	m.head(&t.Head)
+	m.whole(&t.Head)
 	t.Last, t.LastSize = market.Price(f.fixed(kLast, ps, 0)), market.Size(f.fixed(kSize, ss, 0))
 	t.Bid, t.Ask = m.best(0), m.best(1)
 	t.Open, t.High, t.Low = market.Price(f.fixed(kO, ps, 0)), market.Price(f.fixed(kHash, ps, 0)), market.Price(f.fixed(kL, ps, 0))
 	t.Volume, t.Quote, t.Trades = market.Size(f.fixed(kV, ss, 0)), f.fixed(kQ, ps, 0), f.uint(kN, math.MaxUint64)
+	if t.Last == 0 { // never traded: there is no size of it either
+		t.LastSize = 0
+	}
+	if t.Open == 0 { // not traded in the window
+		t.High, t.Low = 0, 0
+	}
 }
 
 func (m *Message) status() Kind {
 	f, s := &m.f, &m.Status
 	f.need(kInst, kPs, kSs, kSource, kSymbol)
-	m.head(&s.Head)
+	m.whole(&s.Head)
 	in := &s.Instrument
 	in.ID = uint32(f.uint(kInst, noInst))
 	s.Inst = in.ID
@@ -674,7 +692,7 @@ func (m *Message) inner(key int) bool {
 		return false
 	}
 	m.part.reset(m.f.tokens[key].raw)
-	m.sub.reset(messageKeys, messageKeys.names[key]+".")
+	m.sub.reset(messageKeys, messageKeys.names[key])
 	if !m.part.object(&m.sub) {
 		m.f.fail(key, "not an object")
 		return false

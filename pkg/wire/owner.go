@@ -100,10 +100,7 @@ func DecodeOwnerHeartbeat(b []byte, m *OwnerHeartbeat) error {
 	m.OwnerEpoch, m.InputOffset = int64(le.Uint64(f)), int64(le.Uint64(f[8:]))
 	m.InputLag, m.Partition = int64(le.Uint64(f[16:])), le.Uint32(f[32:])
 	m.Time = c.time(f[24:])
-	block, n := c.group()
-	if c.err == nil && n*(sourceLen+2) > len(c.rest) {
-		c.err = ErrShort
-	}
+	block, n := c.group(sourceLen)
 	if c.err != nil {
 		return c.err
 	}

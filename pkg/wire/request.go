@@ -169,21 +169,21 @@ func DecodeRequest(b []byte, r *Request) error {
 	if err := d.op(r); err != nil {
 		return err
 	}
-	d.strict(f, allowedKeys[r.Op], " in "+r.Op.String())
+	d.strict(f, allowedKeys[r.Op])
 	d.body(r)
 	return refuse(f.err)
 }
 
 // refuse turns an error about a field into a reply.
 func refuse(err error) error {
-	var fe *FieldError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.As(err, &fe):
-		return &RequestError{CodeBadRequest, fe.Field + ": " + fe.Msg}
 	}
-	return &RequestError{CodeBadRequest, err.Error()}
+	msg := err.Error()
+	if fe := (*FieldError)(nil); errors.As(err, &fe) {
+		msg = fe.Field + ": " + fe.Msg
+	}
+	return &RequestError{CodeBadRequest, msg}
 }
 
 func requestID(f *fields) ID {
@@ -215,18 +215,18 @@ func (d *requestDecoder) op(r *Request) error {
 }
 
 // strict refuses fields that are unknown, repeated or out of place.
-func (d *requestDecoder) strict(f *fields, allowed uint64, where string) {
+func (d *requestDecoder) strict(f *fields, allowed uint64) {
 	switch {
 	case f.err != nil:
 	case f.unknown != nil:
 		name := string(f.unknown[:min(len(f.unknown), 40)])
-		f.err = &FieldError{Field: f.path + strconv.QuoteToASCII(name), Msg: "unknown field"}
+		f.err = &FieldError{Field: f.name(strconv.QuoteToASCII(name)), Msg: "unknown field"}
 	case f.twice >= 0:
 		f.fail(f.twice, "given twice")
 	case f.seen&^allowed != 0:
 		for key := range requestKeys.names {
 			if (f.seen&^allowed)>>key&1 == 1 {
-				f.fail(key, "not allowed"+where)
+				f.fail(key, "not allowed here")
 				return
 			}
 		}
@@ -330,7 +330,7 @@ func (d *requestDecoder) oneTopic(r *Request, t *TopicRequest) {
 	if r.Op != OpSub {
 		allowed &= topicKeys
 	}
-	d.strict(f, allowed, " for "+ch.String()+" in "+r.Op.String())
+	d.strict(f, allowed)
 	if ch == market.Bars {
 		t.Interval = f.interval(rIv)
 	}
@@ -367,13 +367,13 @@ func (d *requestDecoder) sequence(f *fields) (s market.Sequence) {
 		return s
 	}
 	p := &d.place
-	p.reset(requestKeys, "from.")
+	p.reset(requestKeys, "from")
 	d.from.reset(f.tokens[rFrom].raw)
 	if !d.from.object(p) {
 		f.fail(rFrom, "not an object")
 		return s
 	}
-	d.strict(p, 1<<rEp|1<<rSeq, " in from")
+	d.strict(p, 1<<rEp|1<<rSeq)
 	p.need(rEp, rSeq)
 	s = market.Sequence{Epoch: uint32(p.uint(rEp, math.MaxUint32)), Seq: p.uint(rSeq, math.MaxUint64)}
 	if p.err == nil && s.Epoch == 0 {

@@ -397,8 +397,16 @@ func (f *fields) has(key int) bool { return f.seen>>key&1 == 1 }
 // fail notes what is wrong with a key.
 func (f *fields) fail(key int, msg string) {
 	if f.err == nil {
-		f.err = &FieldError{Field: f.path + f.keys.names[key], Msg: msg}
+		f.err = &FieldError{Field: f.name(f.keys.names[key]), Msg: msg}
 	}
+}
+
+// name returns a field's name with the place of its object before it.
+func (f *fields) name(field string) string {
+	if f.path == "" {
+		return field
+	}
+	return f.path + "." + field
 }
 
 // need checks that the keys are there.

@@ -181,8 +181,8 @@ func (c *cursor) close() error {
 	return c.err
 }
 
-// group reads a group's header: the block length that the frame says, and how many entries follow.
-func (c *cursor) group() (block, n int) {
+// group reads a group's header: the block length, of which the schema knows so much, and how many entries follow.
+func (c *cursor) group(known int) (block, n int) {
 	if c.err == nil && len(c.rest) < groupLen {
 		c.err = ErrShort
 	}
@@ -191,6 +191,14 @@ func (c *cursor) group() (block, n int) {
 	}
 	block, n = int(le.Uint16(c.rest)), int(le.Uint16(c.rest[2:]))
 	c.rest = c.rest[groupLen:]
+	switch {
+	case block != known && !(c.later && block > known):
+		c.err = ErrBlock
+	case n > MaxGroup:
+		c.err = ErrValue
+	case n*block > len(c.rest):
+		c.err = ErrShort
+	}
 	return block, n
 }
 
@@ -218,13 +226,7 @@ func (c *cursor) text(limit int) []byte {
 
 // levels reads a side of a book into dst's memory. Prices are positive, sizes at least minSize.
 func (c *cursor) levels(dst []market.Level, minSize int64) []market.Level {
-	block, n := c.group()
-	if c.err == nil && block != levelLen && !(c.later && block > levelLen) {
-		c.err = ErrBlock
-	}
-	if c.err == nil && n*block > len(c.rest) {
-		c.err = ErrShort
-	}
+	block, n := c.group(levelLen)
 	if c.err != nil {
 		return dst[:0]
 	}
