@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,18 +15,15 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/services/ingest/decode"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // recorded opens a file of the recorded data, or skips the test where there is none.
 func recorded(tb testing.TB, name string) io.Reader {
 	tb.Helper()
-	root := os.Getenv("TICKWIRE_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	f, err := os.Open(filepath.Join(root, filepath.FromSlash(name)))
+	f, err := os.Open(testkit.Data(tb, name))
 	if err != nil {
-		tb.Skipf("no recorded data (set TICKWIRE_DATA): %v", err)
+		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = f.Close() })
 	if !strings.HasSuffix(name, ".gz") {
