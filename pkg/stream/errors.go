@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"time"
 
@@ -31,11 +32,12 @@ var (
 )
 
 // transient tells whether trying again may help. Everything that is not Kafka's own word (a broken connection, a timeout, a
-// leader the metadata does not know yet) may pass.
+// leader the metadata does not know yet) may pass, except a certificate that we do not trust.
 func transient(err error) bool {
 	var code kafka.Error
 	if !errors.As(err, &code) {
-		return !errors.Is(err, ErrNoTopic) && !errors.Is(err, ErrCorrupt)
+		var untrusted *tls.CertificateVerificationError
+		return !errors.Is(err, ErrNoTopic) && !errors.Is(err, ErrCorrupt) && !errors.As(err, &untrusted)
 	}
 	switch code {
 	case kafka.BrokerNotAvailable, kafka.ReplicaNotAvailable, kafka.ConcurrentTransactions, kafka.Unknown:

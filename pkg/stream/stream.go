@@ -91,7 +91,7 @@ type Config struct {
 const (
 	dialTimeout    = 2 * time.Second
 	metadataTTL    = 750 * time.Millisecond
-	attemptTimeout = 2 * time.Second
+	attemptTimeout = 1500 * time.Millisecond
 	retryPause     = 50 * time.Millisecond
 	maxRetryPause  = time.Second
 )

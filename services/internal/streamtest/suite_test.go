@@ -63,6 +63,9 @@ func suite(t *testing.T, e *env) {
 	t.Run("out of range", func(t *testing.T) { testOutOfRange(t, e) })
 	t.Run("owner", func(t *testing.T) { testOwner(t, e) })
 	t.Run("live zombie", func(t *testing.T) { testLiveZombie(t, e) })
+	t.Run("reader", func(t *testing.T) { testReader(t, e) })
+	t.Run("fenced by readers", func(t *testing.T) { testFencedReader(t, e) })
+	t.Run("group", func(t *testing.T) { testGroup(t, e) })
 }
 
 func TestEmbedded(t *testing.T) {
@@ -71,7 +74,9 @@ func TestEmbedded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	suite(t, &env{brokers: []string{b.Addr()}, replicas: 1})
+	e := &env{brokers: []string{b.Addr()}, replicas: 1}
+	suite(t, e)
+	t.Run("check", func(t *testing.T) { testCheck(t, e, false) })
 }
 
 // readAll reads a partition from offset to end and calls fn with each record.
