@@ -96,7 +96,7 @@ func (b *Book) everything() {
 func (b *Book) Set(side market.Side, p market.Price, s market.Size) (old market.Size) {
 	old = b.sides[side&1].set(keyOf(side, p), s)
 	if old != s {
-		b.hash += term(side, p, s) - term(side, p, old)
+		b.hash += difference(side, p, old, s)
 		b.changes = append(b.changes, Change{side, p, old, s})
 	}
 	return old

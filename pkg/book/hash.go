@@ -20,13 +20,41 @@ const (
 // 32 bits (hi<<32 | lo), each the MurmurHash3_x86_32 construction over the words [price_lo, price_hi, size_lo, size_hi] in
 // two's complement, with the side in the seed, so that a browser can compute it with Math.imul alone.
 func Mix64(side market.Side, p market.Price, s market.Size) uint64 {
-	lo, hi := uint32(seedLo)^uint32(side), uint32(seedHi)^uint32(side)
-	words := [4]uint32{uint32(p), uint32(uint64(p) >> 32), uint32(s), uint32(uint64(s) >> 32)}
-	for _, k := range words {
-		lo = round(lo, bits.RotateLeft32(k*mulLo1, 15)*mulLo2)
-		hi = round(hi, bits.RotateLeft32(k*mulHi1, 15)*mulHi2)
+	return hashPrice(side, p).size(s)
+}
+
+// lanes is the hash of a level before its last words.
+type lanes struct{ lo, hi uint32 }
+
+// hashPrice takes the price in: what the hashes of a level before and after a change have in common.
+func hashPrice(side market.Side, p market.Price) lanes {
+	l := lanes{uint32(seedLo) ^ uint32(side), uint32(seedHi) ^ uint32(side)}
+	return l.word(uint32(p)).word(uint32(uint64(p) >> 32))
+}
+
+// size takes the size in and ends the hash.
+func (l lanes) size(s market.Size) uint64 {
+	l = l.word(uint32(s)).word(uint32(uint64(s) >> 32))
+	return uint64(fmix(l.hi))<<32 | uint64(fmix(l.lo))
+}
+
+func (l lanes) word(k uint32) lanes {
+	return lanes{
+		round(l.lo, bits.RotateLeft32(k*mulLo1, 15)*mulLo2),
+		round(l.hi, bits.RotateLeft32(k*mulHi1, 15)*mulHi2),
 	}
-	return uint64(fmix(hi))<<32 | uint64(fmix(lo))
+}
+
+// difference is what a book's hash gains when a level's size changes.
+func difference(side market.Side, p market.Price, from, to market.Size) (sum uint64) {
+	l := hashPrice(side, p)
+	if to != 0 {
+		sum = l.size(to)
+	}
+	if from != 0 {
+		sum -= l.size(from)
+	}
+	return sum
 }
 
 func round(h, k uint32) uint32 { return bits.RotateLeft32(h^k, 13)*5 + murmurAdd }
@@ -48,15 +76,9 @@ func HashLevels(bids, asks []market.Level) uint64 {
 
 func sumLevels(side market.Side, levels []market.Level) (sum uint64) {
 	for _, l := range levels {
-		sum += term(side, l.Price, l.Size)
+		if l.Size != 0 {
+			sum += Mix64(side, l.Price, l.Size)
+		}
 	}
 	return sum
-}
-
-// term is what a level contributes to the sum.
-func term(side market.Side, p market.Price, s market.Size) uint64 {
-	if s == 0 {
-		return 0
-	}
-	return Mix64(side, p, s)
 }

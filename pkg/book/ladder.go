@@ -41,7 +41,7 @@ func (l *ladder) best(i int) entry { return l.buf[l.hi-1-i] }
 // that is where changes happen, and halves the last stretch.
 func (l *ladder) find(key int64) (i int, found bool) {
 	v := l.live()
-	hi, step := len(v), 2
+	hi, step := len(v), 8
 	lo := hi - step
 	for lo > 0 && v[lo].key >= key {
 		hi = lo
@@ -49,13 +49,12 @@ func (l *ladder) find(key int64) (i int, found bool) {
 		lo -= step
 	}
 	lo = max(lo, 0)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if v[mid].key < key {
-			lo = mid + 1
-		} else {
-			hi = mid
+	for n := hi - lo; n > 0; {
+		half := (n + 1) >> 1
+		if v[lo+half-1].key < key { // a conditional move, not a branch: it goes either way
+			lo += half
 		}
+		n -= half
 	}
 	return lo, lo < len(v) && v[lo].key == key
 }

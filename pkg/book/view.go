@@ -94,7 +94,7 @@ func (v *View) change(c *Change) {
 		return
 	}
 	old := s.levels.set(key, c.New)
-	v.hash += term(c.Side, c.Price, c.New) - term(c.Side, c.Price, old)
+	v.hash += difference(c.Side, c.Price, old, c.New)
 	s.touch(key)
 	if s.levels.len() <= v.depth {
 		return
