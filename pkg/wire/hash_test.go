@@ -1,8 +1,13 @@
 package wire_test
 
 import (
+	"fmt"
+	"math"
 	"math/bits"
+	"strings"
+	"testing"
 
+	"github.com/tickwire/tickwire/pkg/book"
 	"github.com/tickwire/tickwire/pkg/market"
 )
 
@@ -32,4 +37,33 @@ func hashOf(bids, asks []market.Level) (sum uint64) {
 		sum += mix64(market.Ask, l.Price, l.Size)
 	}
 	return sum
+}
+
+// TestHashVectors publishes the vectors of the level hash, and holds package book, the golden messages and the
+// specification to the same ones.
+func TestHashVectors(t *testing.T) {
+	var doc strings.Builder
+	doc.WriteString("| side | price | size | mix64 |\n|---|---|---|---|\n")
+	for _, l := range []market.Level{
+		{Price: 1, Size: 1},
+		{Price: 1, Size: 2},
+		{Price: 2, Size: 1},
+		{Price: 6_173_763, Size: 40_000},
+		{Price: 1 << 32, Size: 1},
+		{Price: 1, Size: 1 << 32},
+		{Price: 0x0123456789abcdef, Size: 0x7edcba9876543210},
+		{Price: math.MaxInt64, Size: math.MaxInt64},
+	} {
+		for side, name := range []string{"bid", "ask"} {
+			sum := mix64(market.Side(side), l.Price, l.Size)
+			if got := book.Mix64(market.Side(side), l.Price, l.Size); got != sum {
+				t.Errorf("%s %v: package book says %016x, the vector is %016x", name, l, got, sum)
+			}
+			fmt.Fprintf(&doc, "| %s | %d | %d | `%016x` |\n", name, l.Price, l.Size, sum)
+		}
+	}
+	golden(t, "hash.md", []byte(doc.String()))
+	if got, want := book.HashLevels(bids, asks), hashOf(bids, asks); got != want {
+		t.Errorf("package book says %016x of the golden view, it should be %016x", got, want)
+	}
 }

@@ -3,9 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/xml"
 	"errors"
-	"os"
 	"slices"
 	"testing"
 
@@ -186,31 +184,7 @@ func TestAppendPanicsBeyondGroup(t *testing.T) {
 
 // TestSchema compares tickwire.xml with the frames: identity, templates, block lengths, offsets.
 func TestSchema(t *testing.T) {
-	var schema struct {
-		ID      uint16 `xml:"id,attr"`
-		Version uint16 `xml:"version,attr"`
-		Types   []struct {
-			Name string `xml:"name,attr"`
-			Type string `xml:"primitiveType,attr"`
-		} `xml:"types>type"`
-		Messages []struct {
-			Name   string `xml:"name,attr"`
-			ID     uint16 `xml:"id,attr"`
-			Block  uint16 `xml:"blockLength,attr"`
-			Fields []struct {
-				Name   string `xml:"name,attr"`
-				Type   string `xml:"type,attr"`
-				Offset uint16 `xml:"offset,attr"`
-			} `xml:"field"`
-		} `xml:"message"`
-	}
-	text, err := os.ReadFile("tickwire.xml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := xml.Unmarshal(text, &schema); err != nil {
-		t.Fatal(err)
-	}
+	schema := readSchema(t)
 	if schema.ID != wire.SchemaID || schema.Version != wire.SchemaVersion {
 		t.Errorf("schema %d version %d", schema.ID, schema.Version)
 	}
