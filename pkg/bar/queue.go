@@ -3,7 +3,7 @@ package bar
 import "slices"
 
 // queue is a slice that also loses elements at the front without moving the rest each time. It reuses the front's room
-// instead of growing, so a queue of steady length does not allocate.
+// instead of growing, so a queue of steady length does not allocate. What was removed is not cleared: T has no pointers.
 type queue[T any] struct {
 	buf  []T
 	head int
@@ -21,9 +21,7 @@ func (q *queue[T]) push(v T) { q.insert(q.len(), v) }
 func (q *queue[T]) insert(i int, v T) {
 	// An eighth of the buffer free at the front pays for moving the rest.
 	if len(q.buf) == cap(q.buf) && q.head > len(q.buf)/8 {
-		n := copy(q.buf, q.live())
-		clear(q.buf[n:])
-		q.buf, q.head = q.buf[:n], 0
+		q.buf, q.head = q.buf[:copy(q.buf, q.live())], 0
 	}
 	q.buf = slices.Insert(q.buf, q.head+i, v)
 }
@@ -31,7 +29,6 @@ func (q *queue[T]) insert(i int, v T) {
 // remove takes out live()[i:j].
 func (q *queue[T]) remove(i, j int) {
 	if i == 0 {
-		clear(q.buf[q.head : q.head+j])
 		q.head += j
 	} else {
 		q.buf = slices.Delete(q.buf, q.head+i, q.head+j)
