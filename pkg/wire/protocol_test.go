@@ -19,42 +19,6 @@ var (
 	fence   = regexp.MustCompile("(?m)^```json")
 )
 
-// TestProtocolExamples holds the examples of docs/PROTOCOL.md to the golden files; -update rewrites them.
-func TestProtocolExamples(t *testing.T) {
-	doc, err := os.ReadFile(protocolPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := 0
-	want := example.ReplaceAllFunc(doc, func(block []byte) []byte {
-		name := string(example.FindSubmatch(block)[1])
-		text, err := os.ReadFile(filepath.Join(goldenDir, name))
-		if err != nil {
-			t.Errorf("an example without a golden file: %v", err)
-			return block
-		}
-		shown++
-		return fmt.Appendf(nil, "<!-- golden: %s -->\n%s<!-- end -->", name, asExample(name, text))
-	})
-	if shown < 40 {
-		t.Errorf("%d examples were found", shown)
-	}
-	if n := len(fence.FindAll(example.ReplaceAll(doc, nil), -1)); n > 0 {
-		t.Errorf("%d JSON examples do not come from golden files", n)
-	}
-	if *update && !bytes.Equal(doc, want) {
-		if err := os.WriteFile(protocolPath, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	for i, line := range bytes.Split(want, []byte("\n")) {
-		if have := bytes.Split(doc, []byte("\n")); i >= len(have) || !bytes.Equal(have[i], line) {
-			t.Fatalf("docs/PROTOCOL.md:%d is not as the golden file has it (-update rewrites it):\n%s", i+1, line)
-		}
-	}
-}
-
 func asExample(name string, text []byte) string {
 	switch filepath.Ext(name) {
 	case ".json":
@@ -189,4 +153,41 @@ func TestProtocolTables(t *testing.T) {
 		b.WriteString(".\n\n")
 	}
 	golden(t, "sbe.md", []byte(b.String()))
+}
+
+// TestProtocolExamples holds the examples of docs/PROTOCOL.md to the golden files; -update rewrites them. It runs after the tests
+// that write those files.
+func TestProtocolExamples(t *testing.T) {
+	doc, err := os.ReadFile(protocolPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	want := example.ReplaceAllFunc(doc, func(block []byte) []byte {
+		name := string(example.FindSubmatch(block)[1])
+		text, err := os.ReadFile(filepath.Join(goldenDir, name))
+		if err != nil {
+			t.Errorf("an example without a golden file: %v", err)
+			return block
+		}
+		shown++
+		return fmt.Appendf(nil, "<!-- golden: %s -->\n%s<!-- end -->", name, asExample(name, text))
+	})
+	if shown < 40 {
+		t.Errorf("%d examples were found", shown)
+	}
+	if n := len(fence.FindAll(example.ReplaceAll(doc, nil), -1)); n > 0 {
+		t.Errorf("%d JSON examples do not come from golden files", n)
+	}
+	if *update && !bytes.Equal(doc, want) {
+		if err := os.WriteFile(protocolPath, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for i, line := range bytes.Split(want, []byte("\n")) {
+		if have := bytes.Split(doc, []byte("\n")); i >= len(have) || !bytes.Equal(have[i], line) {
+			t.Fatalf("docs/PROTOCOL.md:%d is not as the golden file has it (-update rewrites it):\n%s", i+1, line)
+		}
+	}
 }
