@@ -67,13 +67,18 @@ func (f *bookFeed) isClosed(session []byte) bool {
 }
 
 // adopt makes session the book's.
-func (f *bookFeed) adopt(session []byte) {
+func (it *instrument) adopt(session []byte) {
+	f := &it.feed
 	if f.session == string(session) {
 		return
 	}
 	copy(f.closed[1:], f.closed[:])
 	f.closed[0] = f.session
 	f.session = string(session)
+	if it.numbersRestart() && f.state == market.Stale {
+		f.hasSeq = false
+		f.held, f.heldLevels = nil, 0
+	}
 }
 
 // cutDepth is the depth to which the book must be cut after each record.
@@ -113,10 +118,7 @@ func (c *core) bookUpdate(it *instrument) (reason string) {
 	numbered := m.HasSeq && f.hasSeq
 	switch {
 	case f.state == market.Stale:
-		if strange {
-			f.held, f.heldLevels = nil, 0
-			f.adopt(c.rec.Session)
-		}
+		it.adopt(c.rec.Session)
 		c.hold(it)
 		return ""
 	case strange && !(numbered && c.continues(it)):
@@ -135,9 +137,7 @@ func (c *core) bookUpdate(it *instrument) (reason string) {
 		c.stale(it, market.Quarantine)
 		return reasonTooLarge
 	}
-	if strange {
-		f.adopt(c.rec.Session)
-	}
+	it.adopt(c.rec.Session)
 	f.hasSeq, f.last = m.HasSeq, m.Last
 	c.applyUpdate(it)
 	return ""
@@ -151,7 +151,7 @@ func (c *core) continues(it *instrument) bool {
 // breakOff makes the book stale at an update that does not continue it, which the next snapshot may need.
 func (c *core) breakOff(it *instrument, why market.Reason) (reason string) {
 	c.stale(it, why)
-	it.feed.adopt(c.rec.Session)
+	it.adopt(c.rec.Session)
 	c.hold(it)
 	return ""
 }
@@ -287,6 +287,9 @@ func merged(work []touch) []touch {
 // bookSnapshot takes a whole book.
 func (c *core) bookSnapshot(it *instrument) {
 	m, f := &c.msg, &it.feed
+	if f.state == market.Stale {
+		it.adopt(c.rec.Session)
+	}
 	if m.HasSeq && f.hasSeq && !(it.numbersRestart() && f.session != string(c.rec.Session)) {
 		if m.Last < f.last {
 			c.stats.outdated++
@@ -296,9 +299,6 @@ func (c *core) bookSnapshot(it *instrument) {
 			c.compare(it)
 			return
 		}
-	}
-	if f.state == market.Stale && f.session != string(c.rec.Session) && it.numbersRestart() {
-		f.held, f.heldLevels = nil, 0
 	}
 	if f.state == market.Stale && m.HasSeq && !c.connects(it) {
 		c.stats.outdated++
@@ -329,7 +329,7 @@ func (c *core) connects(it *instrument) bool {
 func (c *core) compare(it *instrument) {
 	m, f := &c.msg, &it.feed
 	if f.same(market.Bid, m.Bids, &c.bids, it.limited()) && f.same(market.Ask, m.Asks, &c.asks, it.limited()) {
-		f.adopt(c.rec.Session)
+		it.adopt(c.rec.Session)
 		c.stats.duplicates++
 		return
 	}
@@ -364,7 +364,7 @@ func (f *bookFeed) same(side market.Side, levels []market.Level, scratch *[]mark
 // reset puts the record's book in the place of ours, brings it up to date with what is held, and says so.
 func (c *core) reset(it *instrument) {
 	m, f := &c.msg, &it.feed
-	f.adopt(c.rec.Session)
+	it.adopt(c.rec.Session)
 	f.book.Replace(m.Bids, m.Asks)
 	f.hasSeq, f.last = m.HasSeq, m.Last
 	at := m.Time

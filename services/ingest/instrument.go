@@ -26,9 +26,10 @@ type instrument struct {
 	due     market.Time // of the earliest bar to become final
 	heapAt  int         // place in src.due
 
-	skipTo int64 // records up to this offset are already in the state
-	dirty  bool  // something changed since the last snapshot
-	saved  int64 // input offset of the last snapshot; -1 when there is none
+	skipTo      int64 // records up to this offset are already in the state
+	dirty       bool  // something changed since the last snapshot
+	saved       int64 // input offset of the last snapshot; -1 when there is none
+	savedEvents int64 // offset in md.events of the last snapshot
 }
 
 // definition is what the instrument was, from an input offset on.

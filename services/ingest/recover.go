@@ -9,6 +9,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/ingest/decode"
 )
 
 // ErrDiverged says that md.raw, applied again, gave other events than md.events holds. Going on would make the stream lie,
@@ -93,6 +94,7 @@ func (r *restored) loadInstruments(snaps []stream.Snapshot, p *checkpoint) (olde
 			return oldest, err
 		}
 		it := r.core.list[len(r.core.list)-1]
+		it.savedEvents = group[0].EventsOffset
 		if at, listed := good[it.def.ID]; listed && at > it.skipTo {
 			if at != p.offset {
 				return oldest, fmt.Errorf("instrument %s: %w: as of %d, the checkpoint wants %d", it.def.Sym, errNoSnapshot, it.skipTo, at)
@@ -335,8 +337,8 @@ func (r *rebuild) addTrade(it *instrument, value []byte) error {
 	f := &it.trades
 	f.seq = t.Seq
 	f.said = 0
-	if id, ok := t.ID.Number(); ok && f.ids.Counted() {
-		f.counted, f.last = true, max(f.last, id)
+	if id, ok := t.ID.Number(); ok && (f.ids.Counted() || !f.began) {
+		f.began, f.ids, f.counted, f.last = true, max(f.ids, decode.Counts), true, max(f.last, id)
 	} else {
 		f.recent.add(digestOf(&t.ID))
 	}
@@ -360,7 +362,7 @@ func (r *rebuild) addBar(it *instrument, value []byte) error {
 func (r *rebuild) finish(offset int64, why market.Reason, renumber bool) {
 	c := r.core
 	for _, it := range c.list {
-		it.skipTo, it.saved, it.dirty = offset, -1, true
+		it.skipTo, it.saved, it.savedEvents, it.dirty = offset, -1, 0, true
 		it.history = nil
 		it.created = min(it.created, offset)
 		it.remember(it.created)
@@ -399,4 +401,49 @@ func (c *core) sayResets() {
 			c.tradeGap(it, r.why, -1)
 		}
 	}
+}
+
+// situation is all that decides how to go on.
+type situation struct {
+	restored  *restored
+	snapshots bool // there were some
+	tail      stream.Tail
+	first     int64 // offset that md.raw still has
+	end       int64 // of md.raw
+}
+
+// plan says how to go on.
+type plan struct {
+	from     int64 // first input to apply
+	answered int64 // outputs up to this input are in md.events already
+	// rebuild takes the state from md.events, since md.raw can't be applied again because of why.
+	rebuild  bool
+	why      market.Reason
+	renumber bool // begin new epochs: it is not known where the old ones ended
+}
+
+func (s *situation) plan() plan {
+	r, t := s.restored, &s.tail
+	answered := r.from - 1
+	if t.Found {
+		answered = t.InputOffset
+	}
+	cold := !t.Found && !s.snapshots
+	if cold {
+		return plan{from: s.first, answered: s.first - 1}
+	}
+	eventsGone := t.From > r.events
+	younger := s.end <= answered // md.raw was made anew
+	gone := younger || r.from < s.first || !r.anchored && s.first > 0 || !t.Found && eventsGone && r.from < s.end
+	upgraded := (r.other || t.Found && t.Version != Version) && r.from <= answered
+	switch {
+	case younger:
+		return plan{from: s.first, answered: s.first - 1, rebuild: true, why: market.Retention, renumber: eventsGone}
+	case gone:
+		from := max(s.first, answered+1)
+		return plan{from: from, answered: from - 1, rebuild: true, why: market.Retention, renumber: eventsGone}
+	case upgraded:
+		return plan{from: answered + 1, answered: answered, rebuild: true, why: market.Upgrade, renumber: eventsGone}
+	}
+	return plan{from: r.from, answered: max(answered, r.from-1)}
 }
