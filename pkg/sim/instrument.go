@@ -55,7 +55,7 @@ func newInstrument(cfg *Config, l *listing, index uint64) *instrument {
 		sequence: 1_000_000 * (index + 1), trade: 1_000_000, mood: (calm + wild) / 2,
 	}
 	in.pcg = *rand.NewPCG(cfg.Seed, index)
-	in.gap = uint64(min(max(ticks/(3*in.depth), 1), 96)) //nolint:gosec // 1 to 96
+	in.gap = uint64(min(max(ticks/(3*in.depth), 1), 96))
 	in.bids.sign, in.asks.sign = 1, -1
 	for _, s := range []*side{&in.bids, &in.asks} {
 		p := l.price - s.sign*l.TickSize
@@ -76,13 +76,13 @@ func (in *instrument) addBelow(s *side, p market.Price) {
 
 // distance is that of the level at a rank to the next one.
 func (in *instrument) distance(rank int) market.Price {
-	wide := in.gap * uint64(min(rank, in.depth)) / uint64(in.depth) //nolint:gosec // not negative
-	return in.TickSize * market.Price(1+in.below(1+wide))           //nolint:gosec // at most 33
+	wide := in.gap * uint64(min(rank, in.depth)) / uint64(in.depth)
+	return in.TickSize * market.Price(1+in.below(1+wide))
 }
 
 // size is that of an order: heavy-tailed.
 func (in *instrument) size() market.Size {
-	return market.Size(uint64(in.lot) * in.pareto() >> 16) //nolint:gosec // below 2^50
+	return market.Size(uint64(in.lot) * in.pareto() >> 16)
 }
 
 // intensity sets the mean number of records per million seconds, and the first event.
@@ -111,7 +111,7 @@ func (in *random) wait() {
 			q, _ := bits.Div64(hi, lo, rate)
 			w = min(q>>16, maxWait)
 		}
-		in.due += market.Time(w) //nolint:gosec // a day at most
+		in.due += market.Time(w)
 		in.excited = decay(in.excited, (w<<16)/in.halfLife)
 		if in.below(rate) < in.base+in.excited {
 			in.excited += in.jump
@@ -123,13 +123,13 @@ func (in *random) wait() {
 // act makes one event: an order that hits the book, or changes of orders in it.
 func (in *instrument) act(m *Market, now market.Time) {
 	if in.chance(6) {
-		in.mood = min(max(in.mood+int(in.below(3))-1, calm), wild) //nolint:gosec // 0 to 2
+		in.mood = min(max(in.mood+int(in.below(3))-1, calm), wild)
 	}
 	in.pressure += in.bell() - in.pressure/32
-	if in.chance(20 + 4*uint64(in.mood)) { //nolint:gosec // not negative
+	if in.chance(20 + 4*uint64(in.mood)) {
 		in.hit(m, now)
 	} else {
-		changes := 1 + bits.TrailingZeros16(uint16(in.next())|1<<8) //nolint:gosec // the low bits are wanted
+		changes := 1 + bits.TrailingZeros16(uint16(in.next())|1<<8)
 		if in.chance(24) {
 			changes *= 8
 		}
@@ -143,7 +143,7 @@ func (in *instrument) act(m *Market, now market.Time) {
 // buying is the probability, in 256, that an order buys: pressure, and a pull back to where the market began.
 func (in *instrument) buying() uint64 {
 	away := int64((in.bids.best() - in.price) * 320 / in.price)
-	return uint64(min(max(128+2*in.pressure-away, 24), 232)) //nolint:gosec // 24 to 232
+	return uint64(min(max(128+2*in.pressure-away, 24), 232))
 }
 
 // hit makes an order that trades against the book, level by level.
@@ -168,14 +168,14 @@ func (in *instrument) change() {
 	if in.chance(in.buying()) {
 		s, other = &in.bids, &in.asks
 	}
-	room := uint64(s.toward(other.best()-s.best())/in.TickSize) - 1 //nolint:gosec // the book is not crossed
+	room := uint64(s.toward(other.best()-s.best())/in.TickSize) - 1
 	missing := in.depth - len(s.levels)
 	switch r := in.below(256); {
 	case room > 0 && r < min(16+24*room, 176):
-		s.set(s.best()+s.sign*in.TickSize*market.Price(1+in.below(min(room, 2+in.gap/8))), in.size()) //nolint:gosec // at most room
+		s.set(s.best()+s.sign*in.TickSize*market.Price(1+in.below(min(room, 2+in.gap/8))), in.size())
 	case r < 208:
 		s.set(s.levels[s.at(in.rank(len(s.levels)))].Price, in.size())
-	case in.chance(uint64(min(max(128+8*missing, 8), 248))): //nolint:gosec // 8 to 248
+	case in.chance(uint64(min(max(128+8*missing, 8), 248))):
 		in.place(s)
 	default:
 		in.cancel(s, room)
@@ -246,7 +246,7 @@ func (in *instrument) appendSide(b []byte, s *side) []byte {
 
 // update writes what has changed since the last update; the venue counts each changed level.
 func (in *instrument) update(m *Market, now market.Time) {
-	changed := uint64(len(in.bids.dirty) + len(in.asks.dirty)) //nolint:gosec // small
+	changed := uint64(len(in.bids.dirty) + len(in.asks.dirty))
 	if changed == 0 {
 		return
 	}

@@ -58,7 +58,7 @@ func octave(k uint64) uint64 {
 func (r *source) rank(n int) int {
 	u := r.next()
 	width := uint64(4) << bits.TrailingZeros16(uint16(u)|1<<8)
-	return int(min((u>>16)*width>>48, uint64(n-1))) //nolint:gosec // below n
+	return int(min((u>>16)*width>>48, uint64(n-1)))
 }
 
 // bell returns a roughly normal number with the mean 0 and the standard deviation 4, in [-32, 32].

@@ -182,7 +182,7 @@ func (s *scanner) checksum(field string) uint32 {
 	if v > 1<<32-1 {
 		s.fail(ReasonSequence, field, market.ErrRange)
 	}
-	return uint32(v) //nolint:gosec // checked above
+	return uint32(v)
 }
 
 // timedLevels reads an array of [price, size, time, …] and keeps the newest time.

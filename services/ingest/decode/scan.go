@@ -583,7 +583,7 @@ func quickFixed(b []byte, i int, scale uint8) (v int64, end int) {
 	if digits == 0 || digits+int(scale) > market.MaxScale || i >= len(b) || b[i] != '"' {
 		return 0, len(b)
 	}
-	return v * market.Pow10(uint8(missing)), i + 1 //nolint:gosec // 0 to scale
+	return v * market.Pow10(uint8(missing)), i + 1
 }
 
 // priceAndSize reads the rest of an array from the price on: price, size, and whatever the venue puts behind them.

@@ -158,7 +158,7 @@ func (v *venueLayout) survey(line []byte) error {
 
 func widen(scale *uint8, number *fastjson.Value) {
 	if n := market.Decimals(number.GetStringBytes()); n > int(*scale) && n <= market.MaxScale {
-		*scale = uint8(n) //nolint:gosec // checked
+		*scale = uint8(n)
 	}
 }
 
