@@ -78,6 +78,10 @@ func (s *Sub) Again() {
 	s.mark()
 }
 
+// Nudge has the connection look for something to send. It is for a subscriber that waits for a snapshot beyond its Floor
+// while the topic is silent.
+func (s *Sub) Nudge() { s.mark() }
+
 // Cancel ends the subscription; what the connection has not gathered yet is dropped. It may be called twice.
 func (s *Sub) Cancel() {
 	if s.state.Swap(cancelled) != cancelled {

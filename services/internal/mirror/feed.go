@@ -18,9 +18,6 @@ type feed struct {
 	toldWhy market.Reason
 }
 
-// Topic is what the feed's subscriptions are labelled with.
-func (f *feed) Topic() wire.Topic { return f.key }
-
 func (f *feed) entry(seq market.Sequence, prev uint64, payload []byte) *fanout.Entry {
 	e := fanout.NewEntry(seq, prev, fanout.Binary, payload)
 	e.Meta = f.in.def
@@ -62,4 +59,13 @@ func (f *feed) tell(always bool) {
 	f.topic.SetNotice(fanout.NewFrame(fanout.Text, wire.AppendTopicStatusJSON(nil, &wire.TopicStatus{
 		Topic: f.key, State: state, Why: why, Sequence: f.seq, Time: wall(),
 	})))
+}
+
+// TopicOf names the topic behind a label of a lag notice; ok is false for topics that are not the market's.
+func TopicOf(label any) (t wire.Topic, ok bool) {
+	f, ok := label.(*feed)
+	if !ok {
+		return t, false
+	}
+	return f.key, true
 }

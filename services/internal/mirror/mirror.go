@@ -256,15 +256,18 @@ func (m *Mirror) Snapshot(n int, s *stream.Snapshot) error { return m.partition(
 
 // Batch implements stream.Handler.
 func (m *Mirror) Batch(b *stream.EventBatch) error {
-	p := m.partition(b.Partition)
-	now := m.now()
 	var ev stream.Event
 	for b.Next(&ev) {
-		if err := p.apply(ev.Template, ev.Value, now); err != nil {
+		if err := m.Record(b.Partition, ev.Template, ev.Value); err != nil {
 			return fmt.Errorf("offset %d: %w", ev.Offset, err)
 		}
 	}
 	return nil
+}
+
+// Record applies one record of md.events. The calls for one partition come one after the other.
+func (m *Mirror) Record(partition int, t wire.Template, value []byte) error {
+	return m.partition(partition).apply(t, value, m.now())
 }
 
 func (m *Mirror) partition(n int) *partition {

@@ -1,0 +1,104 @@
+package ws
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tickwire/tickwire/services/internal/mirror"
+)
+
+// Config of the WebSocket edge.
+type Config struct {
+	Addr       string // host:port; port 0 takes any free one
+	TLSCert    string // PEM files; both or none
+	TLSKey     string
+	MaxConns   int
+	MaxTopics  int     // of one connection
+	MaxMessage int     // bytes of a client's message
+	Ops        float64 // requests per second of one connection
+	OpsBurst   int
+	Drain      time.Duration // how long clients are sent away at the end
+	Shards     int           // loops that write
+	Flush      time.Duration // pause between writes to the same clients
+	Mirror     mirror.Config
+}
+
+// DefaultConfig listens on loopback, port 8081, without TLS.
+func DefaultConfig() Config {
+	return Config{
+		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
+		Drain: 5 * time.Second, Shards: 1, Mirror: mirror.DefaultConfig(),
+	}
+}
+
+// Times of one connection.
+const (
+	handshakeTimeout = 5 * time.Second
+	messageTimeout   = 10 * time.Second // from a message's first byte to its last
+	idleTimeout      = 70 * time.Second // without a byte, though pings ask for one
+	pingEvery        = 20 * time.Second
+	writeTimeout     = 60 * time.Second // without progress
+	closeTimeout     = time.Second      // for the peer's half of the farewell
+	behindTimeout    = 2 * time.Second  // for this edge to reach a client that was ahead of it
+	maxHeader        = 16 << 10
+	maxPass          = 32 << 10 // together with unsentBytes, what may be old when a client that stopped reads on
+	unsentBytes      = 16 << 10
+)
+
+// RegisterFlags defines the flags of the edge and of its mirror.
+func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.Addr, "ws-addr", c.Addr, "`ADDRESS` of the WebSocket listener; port 0 takes any free one")
+	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `FILE` with the WebSocket listener's certificate (default: no TLS)")
+	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM `FILE` with the key of --tls-cert")
+	fs.IntVar(&c.MaxConns, "ws-max-conns", c.MaxConns, "connections at a time")
+	fs.IntVar(&c.MaxTopics, "ws-max-topics", c.MaxTopics, "topics of one connection")
+	fs.IntVar(&c.MaxMessage, "ws-max-message", c.MaxMessage, "bytes of a client's message")
+	fs.Float64Var(&c.Ops, "ws-ops", c.Ops, "requests per second of one connection")
+	fs.IntVar(&c.OpsBurst, "ws-ops-burst", c.OpsBurst, "requests of one connection at once")
+	fs.DurationVar(&c.Drain, "ws-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
+	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients")
+	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "pause between writes, for very large audiences: 0, 5ms, 20ms or 50ms")
+	c.Mirror.RegisterFlags(fs)
+}
+
+// Validate says which flag is wrong.
+func (c *Config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return fmt.Errorf("--ws-addr: %w", err)
+	}
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key go together")
+	case c.MaxConns < 1:
+		return errors.New("--ws-max-conns: at least 1")
+	case c.MaxTopics < 1:
+		return errors.New("--ws-max-topics: at least 1")
+	case c.MaxMessage < 1<<10 || c.MaxMessage > 16<<10:
+		return errors.New("--ws-max-message: from 1024 to 16384")
+	case c.Ops <= 0 || c.OpsBurst < 1:
+		return errors.New("--ws-ops and --ws-ops-burst: above 0")
+	case c.Drain < 0:
+		return errors.New("--ws-drain: not negative")
+	case c.Shards < 1 || c.Shards > 64:
+		return errors.New("--ws-shards: from 1 to 64")
+	case c.Flush < 0 || c.Flush > time.Second:
+		return errors.New("--ws-flush: from 0 to 1s")
+	}
+	return c.Mirror.Validate()
+}
+
+func (c *Config) tls() (*tls.Config, error) {
+	if c.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}, nil
+}

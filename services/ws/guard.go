@@ -1,0 +1,202 @@
+package ws
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// Bounds of what a client may send, beside MaxMessage.
+const (
+	maxFragments = 64 // frames of one message
+	frameBurst   = 4000
+	framesPerSec = 2000 // acknowledgements of a fast client among them
+	pingBurst    = 30
+	pingsPerSec  = 5
+)
+
+// The opcodes of RFC 6455.
+const (
+	opContinuation = 0
+	opText         = 1
+	opBinary       = 2
+	opClose        = 8
+	opPing         = 9
+	opPong         = 10
+)
+
+// Close codes of RFC 6455 that the guard uses; the rest are wire's.
+const (
+	closeProtocol = 1002
+	closePolicy   = 1008
+	closeTooBig   = 1009
+)
+
+// violation is why a client's bytes are not passed on.
+type violation struct {
+	code   int
+	reason string
+}
+
+func (v *violation) Error() string { return fmt.Sprintf("%d %s", v.code, v.reason) }
+
+// guard reads along with the frames of a client and lets nothing through that the WebSocket library behind it can't stand:
+// lengths that don't fit an int, reserved bits, messages in endless pieces, floods.
+type guard struct {
+	maxMessage uint64
+	head       [14]byte
+	have       int    // bytes of head
+	need       int    // length of the header, as far as known
+	left       uint64 // payload bytes of the frame to come
+	last       bool   // the frame ends its message
+	control    bool
+	open       bool   // a message has begun and not ended
+	message    uint64 // its bytes so far
+	fragments  int
+	frames     bucket
+	pings      bucket
+}
+
+func newGuard(maxMessage int) guard {
+	return guard{
+		maxMessage: uint64(maxMessage), need: 2,
+		frames: bucket{rate: framesPerSec, burst: frameBurst}, pings: bucket{rate: pingsPerSec, burst: pingBurst},
+	}
+}
+
+// scan looks at the next bytes and returns how many of them may be passed on.
+func (g *guard) scan(b []byte, now time.Time) (ok int, err *violation) {
+	for ok < len(b) {
+		if g.left > 0 {
+			n := min(g.left, uint64(len(b)-ok))
+			g.left -= n
+			ok += int(n)
+			g.finish()
+			continue
+		}
+		g.head[g.have] = b[ok]
+		g.have++
+		if err := g.header(now); err != nil {
+			return ok, err
+		}
+		ok++
+	}
+	return ok, nil
+}
+
+// mid tells whether a frame or message has begun and not ended.
+func (g *guard) mid() bool { return g.have > 0 || g.left > 0 || g.open }
+
+// header checks the header as far as it has come. A header that is complete begins the payload.
+func (g *guard) header(now time.Time) *violation {
+	switch g.have {
+	case 1:
+		if err := g.first(g.head[0], now); err != nil {
+			return err
+		}
+	case 2:
+		if err := g.second(g.head[1]); err != nil {
+			return err
+		}
+	case 3:
+		if g.head[1]&0x7F == 127 && g.head[2]&0x80 != 0 {
+			return &violation{closeProtocol, "the top bit of a length is set"}
+		}
+	}
+	if g.have < g.need {
+		return nil
+	}
+	return g.payload()
+}
+
+func (g *guard) first(b byte, now time.Time) *violation {
+	op := b & 0x0F
+	g.last, g.control = b&0x80 != 0, op >= opClose
+	switch {
+	case b&0x70 != 0:
+		return &violation{closeProtocol, "a reserved bit is set"}
+	case op > opBinary && op < opClose || op > opPong:
+		return &violation{closeProtocol, "unknown opcode"}
+	case g.control && !g.last:
+		return &violation{closeProtocol, "a control frame in fragments"}
+	case op == opContinuation && !g.open:
+		return &violation{closeProtocol, "a continuation of nothing"}
+	case (op == opText || op == opBinary) && g.open:
+		return &violation{closeProtocol, "a message within a message"}
+	case !g.frames.take(now), op == opPing && !g.pings.take(now):
+		return &violation{closePolicy, "too many frames"}
+	}
+	if g.control {
+		return nil
+	}
+	if op != opContinuation {
+		g.open, g.message, g.fragments = true, 0, 0
+	}
+	if g.fragments++; g.fragments > maxFragments {
+		return &violation{closePolicy, "too many fragments"}
+	}
+	return nil
+}
+
+func (g *guard) second(b byte) *violation {
+	if b&0x80 == 0 {
+		return &violation{closeProtocol, "a frame without a mask"}
+	}
+	g.need = 6
+	switch n := b & 0x7F; {
+	case g.control && n > 125:
+		return &violation{closeProtocol, "a control frame that is too long"}
+	case n == 126:
+		g.need = 8
+	case n == 127:
+		g.need = 14
+	}
+	return nil
+}
+
+func (g *guard) payload() *violation {
+	n := uint64(g.head[1] & 0x7F)
+	switch n {
+	case 126:
+		n = uint64(binary.BigEndian.Uint16(g.head[2:]))
+	case 127:
+		n = binary.BigEndian.Uint64(g.head[2:])
+	}
+	if !g.control {
+		if n > g.maxMessage || g.message+n > g.maxMessage {
+			return &violation{closeTooBig, fmt.Sprintf("a message may have at most %d bytes", g.maxMessage)}
+		}
+		g.message += n
+	}
+	g.have, g.need, g.left = 0, 2, n
+	g.finish()
+	return nil
+}
+
+// finish ends the message with the payload of its last frame.
+func (g *guard) finish() {
+	if g.left == 0 && g.last && !g.control {
+		g.open = false
+	}
+}
+
+// bucket is a token bucket. The zero time is full.
+type bucket struct {
+	rate, burst float64
+	tokens      float64
+	at          time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	if b.at.IsZero() {
+		b.tokens = b.burst
+	} else {
+		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
+	}
+	b.at = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

@@ -1,0 +1,280 @@
+// Package ws is the WebSocket edge: GET /v1/ws as docs/PROTOCOL.md says.
+//
+// A connection is a session. Its reading side is gws on a goroutine of its own, behind a guard that looks at every frame
+// first; its writing side belongs to a fanout.Conn from the upgrade on, so that one loop writes to all clients and none of
+// them can hold it up. What clients subscribe to are the topics of a mirror.
+package ws
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lxzan/gws"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/mirror"
+)
+
+// Deps are what the edge needs from outside.
+type Deps struct {
+	Log     *zap.Logger
+	Metrics prometheus.Registerer
+	Cluster *stream.Cluster // nil when the caller feeds Mirror itself
+}
+
+// Server is the edge.
+type Server struct {
+	cfg       Config
+	log       *zap.Logger
+	cluster   *stream.Cluster
+	hub       *fanout.Hub
+	mirror    *mirror.Mirror
+	metrics   *metrics
+	tls       *tls.Config
+	upgraders map[string]*gws.Upgrader // by subprotocol; "" is none
+
+	listening chan struct{}
+	addr      string // set before listening is closed
+	draining  atomic.Bool
+	beat      *fanout.Topic
+	pings     []*fanout.Topic // a connection belongs to one, so that pings are spread
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	conns    int // handshakes included
+	number   uint64
+	running  sync.WaitGroup
+}
+
+// New prepares an edge. It binds nothing and starts nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := cfg.tls()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
+		listening: make(chan struct{}), sessions: make(map[*session]struct{}),
+		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass}),
+	}
+	s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
+	s.beat = s.hub.NewControlTopic()
+	for range int(pingEvery / time.Second) {
+		s.pings = append(s.pings, s.hub.NewControlTopic())
+	}
+	s.upgraders = map[string]*gws.Upgrader{}
+	for _, protocol := range []string{"", wire.SubprotocolJSON, wire.SubprotocolSBE} {
+		s.upgraders[protocol] = newUpgrader(protocol, cfg.MaxMessage)
+	}
+	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Mirror is the edge's view of the market.
+func (s *Server) Mirror() *mirror.Mirror { return s.mirror }
+
+// Listening is closed when Addr is known.
+func (s *Server) Listening() <-chan struct{} { return s.listening }
+
+// Addr is the address that the edge listens on, once Listening is closed.
+func (s *Server) Addr() string {
+	select {
+	case <-s.listening:
+		return s.addr
+	default:
+		return ""
+	}
+}
+
+// Ready returns nil when clients should be sent here.
+func (s *Server) Ready() error {
+	switch {
+	case s.Addr() == "":
+		return errors.New("not listening")
+	case s.draining.Load():
+		return errors.New("draining")
+	}
+	return s.mirror.Ready()
+}
+
+// Run serves until ctx ends; then it sends the clients away and returns when the last of them is gone.
+func (s *Server) Run(ctx context.Context) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("--ws-addr: %w", err)
+	}
+	return s.Serve(ctx, ln)
+}
+
+// Serve is Run on a listener that is open already, and closes it.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.addr = ln.Addr().String()
+	close(s.listening)
+	s.log.Info("listening", zap.String("addr", s.addr), zap.Bool("tls", s.tls != nil))
+	s.hub.Start()
+	// What feeds the clients goes on while they are sent away.
+	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var feeding sync.WaitGroup
+	feeding.Go(func() { s.follow(feed) })
+	feeding.Go(func() { s.keepTime(feed) })
+	closed := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		s.draining.Store(true)
+		_ = ln.Close() // accept ends by it
+		close(closed)
+	})
+	err := s.accept(ctx, ln)
+	if unhook() {
+		_ = ln.Close() // accept has said why it ended
+	} else {
+		<-closed
+	}
+	s.drain()
+	stop()
+	feeding.Wait()
+	s.hub.Close()
+	s.running.Wait()
+	return err
+}
+
+// follow feeds the mirror.
+func (s *Server) follow(ctx context.Context) {
+	if s.cluster == nil {
+		_ = s.mirror.Run(ctx) // ends by ctx alone
+		return
+	}
+	if err := s.mirror.Follow(ctx, s.cluster); err != nil && ctx.Err() == nil {
+		s.log.Error("reading the market ended", zap.Error(err))
+	}
+}
+
+// accept takes connections until ctx ends. Errors such as too many open files pass; it waits for that, longer each time.
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	var pause time.Duration
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close() // came too late
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		case err != nil:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept", zap.Error(err), zap.Duration("pause", pause))
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(pause):
+			}
+			continue
+		}
+		pause = 0
+		if !s.enter() {
+			s.metrics.refused.Inc()
+			_ = conn.Close() // there is no room to say why
+			continue
+		}
+		s.running.Go(func() { s.handshake(ctx, conn) })
+	}
+}
+
+// enter counts a connection in, if there is room for it.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns >= s.cfg.MaxConns {
+		return false
+	}
+	s.conns++
+	return true
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns--
+}
+
+func (s *Server) add(c *session) (number uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sessions[c] = struct{}{}
+	s.number++
+	return s.number
+}
+
+func (s *Server) remove(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, c)
+}
+
+// keepTime sends heartbeats and pings.
+func (s *Server) keepTime(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	ping := []byte("tickwire")
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			beat := wire.AppendHeartbeat(nil, market.FromTime(now))
+			s.beat.SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Text, beat))
+			s.pings[n%len(s.pings)].SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Ping, ping))
+		}
+	}
+}
+
+// drain sends every client away, one after the other over the window.
+func (s *Server) drain() {
+	s.mu.Lock()
+	all := make([]*session, 0, len(s.sessions))
+	for c := range s.sessions {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	s.log.Info("draining", zap.Int("connections", len(all)), zap.Duration("window", s.cfg.Drain))
+	window := uint32(s.cfg.Drain.Milliseconds())
+	notice := fanout.NewFrame(fanout.Text, wire.AppendDrain(nil, &wire.Drain{DeadlineMs: window, RetryMs: [2]uint32{100, max(window, 1000)}}))
+	for _, c := range all {
+		c.conn.Send(notice)
+	}
+	bye := closeFrame(wire.CloseRestart, "the server restarts")
+	begin := time.Now()
+	for i, c := range all {
+		time.Sleep(time.Until(begin.Add(s.cfg.Drain * time.Duration(i) / time.Duration(len(all)))))
+		c.conn.Close(bye)
+	}
+	deadline := time.NewTimer(closeTimeout + time.Second)
+	defer deadline.Stop()
+	for _, c := range all {
+		select {
+		case <-c.gone:
+		case <-deadline.C:
+			return // Hub.Close ends those that are stuck
+		}
+	}
+}

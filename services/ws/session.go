@@ -1,0 +1,467 @@
+package ws
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lxzan/gws"
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/mirror"
+)
+
+// session is one client. What is not guarded belongs to the goroutine that reads.
+type session struct {
+	s      *Server
+	socket socket
+	ws     *gws.Conn
+	conn   *fanout.Conn
+	format fanout.Format
+	ops    bucket // requests
+	errs   bucket // refused for rate, before the connection is closed
+
+	closing atomic.Bool   // the farewell is said, or the transport dead
+	gone    chan struct{} // closed with closing
+
+	mu   sync.Mutex
+	subs []*subscription
+}
+
+// subscription is a topic that the client has, or a channel of all instruments.
+type subscription struct {
+	topic    wire.Topic
+	view     market.View
+	lossless bool
+	sub      *fanout.Sub
+	all      *mirror.Wildcard
+	late     *time.Timer // ends it when this edge does not catch up with the client
+}
+
+func newSession(s *Server, conn net.Conn, protocol string, early []byte) *session {
+	c := &session{
+		s: s, format: mirror.JSON, gone: make(chan struct{}),
+		ops:  bucket{rate: s.cfg.Ops, burst: float64(s.cfg.OpsBurst)},
+		errs: bucket{rate: 1, burst: 100},
+	}
+	if protocol == wire.SubprotocolSBE {
+		c.format = mirror.SBE
+	}
+	c.socket = socket{Conn: conn, session: c, early: early, guard: newGuard(s.cfg.MaxMessage)}
+	return c
+}
+
+// begin takes the writing side over from gws and says hello.
+func (c *session) begin(ws *gws.Conn) error {
+	conn, err := c.s.hub.Attach(fanout.NewWriter(c.socket.Conn, writeTimeout), c)
+	if err != nil {
+		return err
+	}
+	c.ws, c.conn, c.socket.upgraded = ws, conn, true
+	number := c.s.add(c)
+	c.text(func(dst []byte) []byte {
+		return wire.AppendHello(dst, &wire.Hello{
+			Proto: wire.Proto, Conn: strconv.FormatUint(number, 36), Time: market.FromTime(time.Now()),
+			Limits: wire.Limits{Topics: uint32(c.s.cfg.MaxTopics), Frame: uint32(c.s.cfg.MaxMessage), Ops: uint32(c.s.cfg.Ops)},
+			Resume: wire.Resume{Msgs: uint32(c.s.cfg.Mirror.RingEntries), Ms: uint32(c.s.cfg.Mirror.RingAge.Milliseconds())},
+			Auth:   "none",
+		})
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range []*fanout.Topic{c.s.beat, c.s.pings[number%uint64(len(c.s.pings))]} {
+		s := &subscription{sub: conn.Subscribe(t, fanout.Start{Later: true})}
+		s.start()
+		c.subs = append(c.subs, s)
+	}
+	if c.s.draining.Load() {
+		conn.Close(closeFrame(wire.CloseRestart, "the server restarts"))
+	}
+	return nil
+}
+
+// own is how many of a session's subscriptions, the first ones, are not the client's.
+const own = 2
+
+// serve reads until the connection ends, and cleans up.
+func (c *session) serve() {
+	defer c.end()
+	defer func() {
+		if r := recover(); r != nil {
+			c.s.metrics.panics.Inc()
+			c.s.log.Error("reading from a client", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+			c.conn.Abort()
+		}
+	}()
+	c.ws.ReadLoop()
+}
+
+// end waits for the farewell to be written, closes the transport and gives everything back.
+func (c *session) end() {
+	c.conn.Close(nil)
+	timer := time.NewTimer(closeTimeout)
+	select {
+	case <-c.gone:
+	case <-timer.C:
+		c.conn.Abort()
+		<-c.gone
+	}
+	timer.Stop()
+	linger(c.socket.Conn)
+	_ = c.socket.Conn.Close() // everything that could be said has been
+	c.mu.Lock()
+	for _, s := range c.subs {
+		s.cancel()
+	}
+	c.subs = nil
+	c.mu.Unlock()
+	c.s.remove(c)
+	c.s.leave()
+}
+
+func (s *subscription) cancel() {
+	if s.late != nil {
+		s.late.Stop()
+	}
+	if s.all != nil {
+		s.all.Cancel()
+		return
+	}
+	s.sub.Cancel()
+}
+
+func (s *subscription) start() {
+	if s.all != nil {
+		s.all.Go()
+		return
+	}
+	s.sub.Go()
+}
+
+// violated ends the connection because of what the guard has seen.
+func (c *session) violated(v *violation) {
+	c.s.metrics.violations.Inc()
+	if c.conn != nil {
+		c.conn.Close(closeFrame(v.code, v.reason))
+	}
+}
+
+// Lag implements fanout.Events.
+func (c *session) Lag(topics []fanout.Lagged, behind time.Duration) *fanout.Frame {
+	m := wire.Lag{Topics: make([]wire.Lagging, 0, len(topics)), Ms: uint32(behind.Milliseconds())}
+	for _, t := range topics {
+		if topic, ok := mirror.TopicOf(t.Label); ok {
+			m.Topics = append(m.Topics, wire.Lagging{Topic: topic, Merged: uint64(t.Merged)})
+		}
+	}
+	if len(m.Topics) == 0 {
+		return nil
+	}
+	return fanout.NewFrame(fanout.Text, wire.AppendLag(nil, &m))
+}
+
+// Slow implements fanout.Events.
+func (c *session) Slow() *fanout.Frame {
+	return closeFrame(wire.CloseSlowConsumer, "the client does not keep up")
+}
+
+// Closed implements fanout.Events.
+func (c *session) Closed(error) {
+	c.closing.Store(true)
+	close(c.gone)
+	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
+}
+
+// text sends a control message.
+func (c *session) text(encode func(dst []byte) []byte) {
+	c.conn.Send(fanout.NewFrame(fanout.Text, encode(nil)))
+}
+
+// handler is what gws calls. The session hangs on the connection.
+type handler struct{ gws.BuiltinEventHandler }
+
+// OnPing implements gws.Event.
+func (handler) OnPing(ws *gws.Conn, payload []byte) {
+	ws.NetConn().(*socket).session.conn.SendPing(fanout.NewFrame(fanout.Pong, payload))
+}
+
+// OnMessage implements gws.Event.
+func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
+	defer m.Close()
+	ws.NetConn().(*socket).session.message(m.Opcode == gws.OpcodeText, m.Bytes())
+}
+
+var requests = sync.Pool{New: func() any { return new(wire.Request) }}
+
+// message answers one message of the client.
+func (c *session) message(text bool, b []byte) {
+	r := requests.Get().(*wire.Request)
+	defer requests.Put(r)
+	err := wire.DecodeRequest(b, r)
+	if err == nil && text && r.Op == wire.OpAck {
+		c.ack(r)
+		return
+	}
+	if !c.ops.take(time.Now()) {
+		c.tooFast(r.ID)
+		return
+	}
+	c.s.metrics.requests.Inc()
+	var refused *wire.RequestError
+	switch {
+	case !text:
+		c.refuse(r.ID, wire.CodeBadRequest, "requests are text messages")
+	case err == nil:
+		c.do(r)
+	case errors.As(err, &refused):
+		c.refuse(r.ID, refused.Code, refused.Msg)
+	default:
+		c.refuse(r.ID, wire.CodeBadJSON, err.Error())
+	}
+}
+
+// tooFast refuses a request beyond the rate; a client that goes on regardless is closed.
+func (c *session) tooFast(id wire.ID) {
+	if !c.errs.take(time.Now()) {
+		c.conn.Close(closeFrame(wire.CloseRate, "too many requests"))
+		return
+	}
+	c.refuse(id, wire.CodeRate, fmt.Sprintf("at most %g requests per second", c.s.cfg.Ops))
+}
+
+func (c *session) refuse(id wire.ID, code wire.Code, msg string) {
+	c.s.metrics.errors.WithLabelValues(string(code)).Inc()
+	c.text(func(dst []byte) []byte { return wire.AppendError(dst, &wire.Error{ID: id, Code: code, Msg: msg}) })
+}
+
+func (c *session) do(r *wire.Request) {
+	switch r.Op {
+	case wire.OpSub:
+		c.subscribe(r)
+	case wire.OpUnsub:
+		c.unsubscribe(r)
+	case wire.OpResync:
+		c.resync(r)
+	case wire.OpList:
+		c.list(r)
+	case wire.OpPing:
+		c.text(func(dst []byte) []byte { return wire.AppendPong(dst, r.ID, market.FromTime(time.Now())) })
+	case wire.OpAuth:
+		c.reply(&wire.Ack{ID: r.ID}) // nobody has to say who they are; no harm in saying it
+	case wire.OpFlow:
+		ack := wire.AppendAck(nil, &wire.Ack{ID: r.ID, Window: r.Window})
+		c.conn.SetWindow(int(r.Window), fanout.NewFrame(fanout.Text, ack))
+	}
+}
+
+func (c *session) reply(a *wire.Ack) {
+	c.text(func(dst []byte) []byte { return wire.AppendAck(dst, a) })
+}
+
+func (c *session) ack(r *wire.Request) {
+	err := c.conn.Ack(int64(min(r.Bytes, math.MaxInt64)))
+	switch {
+	case err == nil:
+	case errors.Is(err, fanout.ErrAck) && c.ops.take(time.Now()):
+		c.refuse(r.ID, wire.CodeBadRequest, "acknowledges more than was sent, or there is no window")
+	default:
+		c.tooFast(r.ID)
+	}
+}
+
+// subscribe registers everything first, then acknowledges, and only then lets messages flow, so that the client reads the
+// acknowledgement before them.
+func (c *session) subscribe(r *wire.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ack := wire.Ack{ID: r.ID}
+	var begun []*subscription
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		s, row, err := c.open(t, r.Mode == wire.Lossless)
+		if err != nil {
+			c.s.metrics.errors.WithLabelValues(string(err.Code)).Inc()
+			ack.Errs = append(ack.Errs, *err)
+			continue
+		}
+		ack.OK = append(ack.OK, row)
+		if s != nil {
+			begun = append(begun, s)
+		}
+	}
+	c.reply(&ack)
+	for _, s := range begun {
+		s.start()
+	}
+}
+
+// open registers a subscription; it is nil when the client has just that already.
+func (c *session) open(t *wire.TopicRequest, lossless bool) (*subscription, wire.Row, *wire.RowError) {
+	if t.Unknown != "" {
+		return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeUnknownChannel, Msg: "there is no such channel"}
+	}
+	i := c.find(t.Topic)
+	if i < 0 && len(c.subs)-own >= c.s.cfg.MaxTopics {
+		return nil, wire.Row{}, &wire.RowError{
+			Topic: t.Topic, Code: wire.CodeTooManyTopics, Msg: fmt.Sprintf("at most %d topics per connection", c.s.cfg.MaxTopics),
+		}
+	}
+	if i >= 0 && (t.From == market.Sequence{}) && c.subs[i].view == t.View && c.subs[i].lossless == lossless {
+		return nil, c.repeat(c.subs[i]), nil
+	}
+	s, row, err := c.register(t, lossless)
+	switch {
+	case err != nil:
+		return nil, row, err
+	case i >= 0:
+		c.subs[i].cancel()
+		c.subs[i] = s
+	default:
+		c.subs = append(c.subs, s)
+	}
+	return s, row, nil
+}
+
+// repeat answers a request for what the client has: values and books come again, trades and bars just go on.
+func (c *session) repeat(s *subscription) wire.Row {
+	row := c.row(s)
+	if row.How = wire.HowSnapshot; s.topic.Channel == market.Trades || s.topic.Channel == market.Bars {
+		row.How = wire.HowReplay
+		return row
+	}
+	row.Why = wire.WhyNew
+	s.again()
+	return row
+}
+
+func (s *subscription) again() {
+	if s.all != nil {
+		s.all.Again()
+		return
+	}
+	s.sub.Again()
+}
+
+func (c *session) register(t *wire.TopicRequest, lossless bool) (*subscription, wire.Row, *wire.RowError) {
+	s := &subscription{topic: t.Topic, view: t.View, lossless: lossless}
+	client := mirror.Client{Conn: c.conn, Format: c.format, Lossless: lossless}
+	if t.Sym == wire.Wildcard {
+		if err := c.s.mirror.Ready(); err != nil {
+			return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Code: wire.CodeNotReady, Msg: err.Error()}
+		}
+		var n int
+		s.all, n = c.s.mirror.SubscribeAll(client, t.Channel)
+		return s, wire.Row{Topic: t.Topic, N: uint32(n), How: wire.HowSnapshot, Why: wire.WhyNew}, nil
+	}
+	registered, err := c.s.mirror.Subscribe(client, t)
+	if err != nil {
+		return nil, wire.Row{}, err
+	}
+	s.sub = registered.Sub
+	if registered.Reached != nil {
+		s.late = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
+	}
+	return s, registered.Row, nil
+}
+
+// late looks whether this edge has caught up with a client that had seen more elsewhere.
+func (c *session) late(s *subscription, reached func() bool) {
+	if reached() {
+		s.sub.Nudge()
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.subs, s)
+	if i < 0 {
+		return
+	}
+	s.cancel()
+	c.subs = slices.Delete(c.subs, i, i+1)
+	c.s.metrics.errors.WithLabelValues(string(wire.CodeBehind)).Inc()
+	c.reply(&wire.Ack{Errs: []wire.RowError{{
+		Topic: s.topic, Code: wire.CodeBehind, Msg: "this server has not reached your place; try another one",
+	}}})
+}
+
+func (c *session) find(t wire.Topic) int {
+	for i := own; i < len(c.subs); i++ {
+		if c.subs[i].topic == t {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c *session) unsubscribe(r *wire.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ack := wire.Ack{ID: r.ID}
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		if t.Unknown != "" {
+			ack.Errs = append(ack.Errs, wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeUnknownChannel, Msg: "there is no such channel"})
+			continue
+		}
+		if at := c.find(t.Topic); at >= 0 {
+			c.subs[at].cancel()
+			c.subs = slices.Delete(c.subs, at, at+1)
+		}
+		ack.OK = append(ack.OK, wire.Row{Topic: t.Topic})
+	}
+	c.reply(&ack)
+}
+
+func (c *session) resync(r *wire.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ack := wire.Ack{ID: r.ID}
+	var again []*subscription
+	for i := range r.Topics {
+		t := &r.Topics[i]
+		at := c.find(t.Topic)
+		if t.Unknown != "" || at < 0 {
+			ack.Errs = append(ack.Errs, wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeBadRequest, Msg: "not subscribed"})
+			continue
+		}
+		row := c.row(c.subs[at])
+		row.How, row.Why = wire.HowSnapshot, wire.WhyNew
+		ack.OK = append(ack.OK, row)
+		again = append(again, c.subs[at])
+	}
+	c.reply(&ack)
+	for _, s := range again {
+		s.again()
+	}
+}
+
+func (c *session) list(r *wire.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ack := wire.Ack{ID: r.ID}
+	for _, s := range c.subs[min(own, len(c.subs)):] {
+		ack.OK = append(ack.OK, c.row(s))
+	}
+	c.reply(&ack)
+}
+
+func (c *session) row(s *subscription) wire.Row {
+	if s.all != nil {
+		return wire.Row{Topic: s.topic, N: uint32(s.all.Len())}
+	}
+	row, ok := c.s.mirror.Row(s.topic, s.view)
+	if !ok {
+		row.Topic = s.topic
+	}
+	return row
+}

@@ -1,0 +1,87 @@
+package ws
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+)
+
+// socket stands between gws and the transport. It hands gws only bytes that the guard has seen, and takes what gws writes
+// after the upgrade, close frames, into the session's own queue.
+type socket struct {
+	net.Conn
+	session  *session
+	early    []byte // came together with the handshake
+	upgraded bool
+	guard    guard
+	began    time.Time  // when the message that is under way began; zero when there is none
+	broken   *violation // of the guard's; nothing is read any more
+}
+
+// Read implements net.Conn.
+func (s *socket) Read(b []byte) (int, error) {
+	if s.broken != nil {
+		return 0, s.broken
+	}
+	n, err := s.next(b)
+	now := time.Now()
+	ok, bad := s.guard.scan(b[:n], now)
+	switch {
+	case !s.guard.mid():
+		s.began = time.Time{}
+	case s.began.IsZero():
+		s.began = now
+	}
+	if bad != nil {
+		s.broken = bad
+		s.session.violated(bad)
+		if ok == 0 {
+			return 0, bad
+		}
+		return ok, nil
+	}
+	return n, err
+}
+
+func (s *socket) next(b []byte) (int, error) {
+	if len(s.early) > 0 {
+		n := copy(b, s.early)
+		if s.early = s.early[n:]; len(s.early) == 0 {
+			s.early = nil
+		}
+		return n, nil
+	}
+	deadline := time.Now().Add(idleTimeout)
+	if !s.began.IsZero() {
+		deadline = s.began.Add(messageTimeout)
+	}
+	if err := s.SetReadDeadline(deadline); err != nil {
+		return 0, err
+	}
+	if s.session.closing.Load() { // its deadline may have been set before ours
+		if err := s.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+			return 0, err
+		}
+	}
+	return s.Conn.Read(b)
+}
+
+// Write implements net.Conn.
+func (s *socket) Write(b []byte) (int, error) {
+	if !s.upgraded {
+		return s.Conn.Write(b)
+	}
+	s.session.conn.Close(fanout.RawFrame(bytes.Clone(b), 2)) // a control frame's header has two bytes
+	return len(b), nil
+}
+
+// Close implements net.Conn. The session closes the transport, when what is queued has been written.
+func (s *socket) Close() error { return nil }
+
+func closeFrame(code int, reason string) *fanout.Frame {
+	payload := binary.BigEndian.AppendUint16(nil, uint16(code))
+	return fanout.NewFrame(fanout.Close, append(payload, reason...))
+}
