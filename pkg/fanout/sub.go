@@ -39,6 +39,7 @@ type Sub struct {
 	lossless bool
 	later    bool
 	needs    bool // a snapshot comes next
+	live     bool // it has caught up since it began, or got a snapshot
 	history  int
 	cursor   uint64
 	chain    *Frame // begun and not yet all gathered
@@ -46,7 +47,8 @@ type Sub struct {
 	notices  uint64
 	seq      market.Sequence // of the last message gathered
 	floor    market.Sequence
-	merged   int // messages conflated since the last lag notice
+	beyond   market.Sequence // a snapshot must not be older: what lies before could not be merged
+	merged   int             // messages conflated since the last lag notice
 }
 
 // Subscribe registers a subscription; nothing is sent before [Sub.Go]. Registering comes first and the snapshot is cut
@@ -115,6 +117,7 @@ func (s *Sub) fill(p *pass) bool {
 			continue
 		}
 		o := s.topic.owed(s.cursor, p.entries[:], len(p.entries))
+		s.live = s.live || o.pending == 0
 		switch {
 		case o.lost:
 			if !s.lost(p, o) {
@@ -148,11 +151,15 @@ func (s *Sub) drain(p *pass) bool {
 
 // snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
 func (s *Sub) snapshot() bool {
-	snap := s.topic.source.Snapshot(Want{s.format, s.history, s.seq, s.floor})
+	notBefore := s.floor
+	if s.beyond.Compare(notBefore) > 0 {
+		notBefore = s.beyond
+	}
+	snap := s.topic.source.Snapshot(Want{s.format, s.history, s.seq, notBefore})
 	if s.older(snap.Seq) {
 		return false
 	}
-	s.needs, s.history = false, 0
+	s.needs, s.live, s.history = false, false, 0
 	s.chain, s.seq = snap.Frames, snap.Seq
 	if snap.Next > 0 {
 		s.cursor = snap.Next
@@ -163,12 +170,14 @@ func (s *Sub) snapshot() bool {
 // older tells whether a state of the floor's epoch, or of an earlier one, lies before the floor.
 func (s *Sub) older(seq market.Sequence) bool { return seq.Compare(s.floor) < 0 }
 
-// behind tells whether the pending entries are to be merged.
+// behind tells whether the pending entries are to be merged: when the connection could not be written to, and when a
+// subscriber that was up to date no longer is, though its socket has always taken something. One that resumes gets every
+// entry.
 func (s *Sub) behind(p *pass, o owed) bool {
 	if s.topic.kind != Merge || s.lossless {
 		return false
 	}
-	return p.conflate || p.now-o.entries[0].at > maxEntryAge
+	return p.conflate || s.live && p.now-o.entries[0].at > maxEntryAge
 }
 
 // merge replaces the pending entries by one message, or by a snapshot when they can't be merged.
@@ -190,7 +199,7 @@ func (s *Sub) merge(p *pass, pending uint64) {
 		clear(o.entries)
 	}
 	if frames == nil {
-		s.needs = true
+		s.needs, s.beyond = true, s.topic.Last()
 	}
 	p.conflated(s, int(pending)-1)
 }

@@ -44,15 +44,15 @@ func (f *feed) restart(seq market.Sequence) {
 }
 
 // tell sends the topic's state to its subscribers if it has changed, or has to be repeated because nothing was sent for a
-// while.
-func (f *feed) tell(always bool) {
+// while. Without subscribers it is the row of the next one's acknowledgement that tells.
+func (f *feed) tell() {
 	state, why := f.in.stateOf(f.key.Channel)
 	changed := state != f.told || why != f.toldWhy
 	if f.topic.Subscribers() == 0 {
 		f.told, f.toldWhy = state, why
 		return
 	}
-	if !changed && !always && f.topic.Silent() < repeatState {
+	if !changed && f.topic.Silent() < repeatState {
 		return
 	}
 	f.told, f.toldWhy = state, why

@@ -178,10 +178,10 @@ func (in *Instrument) setStatus(s *market.Status, b []byte) {
 	if in.state != market.Stale { // a stale one stays so until the clocks say otherwise
 		in.state, in.why = in.perceive(in.m.now())
 	}
-	in.full.tell(false)
-	in.bbo.tell(false)
+	in.full.tell()
+	in.bbo.tell()
 	for _, f := range in.views {
-		f.tell(false)
+		f.tell()
 	}
 }
 
@@ -291,9 +291,9 @@ func (in *Instrument) advance(h *wire.OwnerHeartbeat, x *scratch) {
 func (in *Instrument) fault(what string, err error) {
 	in.broken = true
 	in.part.broken(in, what, err)
-	in.full.tell(false)
+	in.full.tell()
 	for _, f := range in.views {
-		f.tell(false)
+		f.tell()
 	}
 }
 

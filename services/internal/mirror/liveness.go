@@ -140,6 +140,6 @@ func (in *Instrument) watch(now time.Duration) {
 	defer in.mu.Unlock()
 	in.state, in.why = in.perceive(now)
 	for _, f := range in.feeds() {
-		f.tell(false)
+		f.tell()
 	}
 }

@@ -79,6 +79,7 @@ func (in *Instrument) subscribe(c Client, r *wire.TopicRequest) (s Subscription)
 		f = in.value(r.Channel)
 		s = f.enter(r, &start)
 	}
+	f.tell()
 	s.Sub = c.Conn.Subscribe(f.topic, start)
 	s.Row = in.row(f, s.Row)
 	return s
@@ -157,6 +158,7 @@ func (in *Instrument) subscribeBook(c Client, r *wire.TopicRequest, start fanout
 	default:
 		start.Position = f.topic.Next()
 	}
+	f.tell()
 	s.Sub = c.Conn.Subscribe(f.topic, start)
 	if len(between) > 0 {
 		if merged := f.Merge(between, c.Format); merged != nil {
