@@ -18,6 +18,7 @@ type model struct {
 	gaps   [][2]market.Time
 	late   uint64
 	bars   [market.NumIntervals]map[market.Time]*modelBar
+	finals [market.NumIntervals][]market.Time // starts of the final ones, oldest first
 }
 
 type modelBar struct {
@@ -44,7 +45,7 @@ func (m *model) add(t market.Trade, now market.Time) (out []market.Bar) {
 		d := market.Time(iv.Duration())
 		start := t.Time - ((t.Time%d)+d)%d
 		b, late := m.bars[i][start], start+d+market.Time(2*time.Second) <= m.now
-		if finals := m.finals(iv); late && len(finals) >= 1500 && start < finals[len(finals)-1500] {
+		if finals := m.finals[iv]; late && len(finals) >= 1500 && start < finals[len(finals)-1500] {
 			m.late++
 			continue
 		}
@@ -56,7 +57,7 @@ func (m *model) add(t market.Trade, now market.Time) (out []market.Bar) {
 		if late {
 			b.rev++
 			b.incomplete = b.incomplete || m.missing(start, start+d)
-			m.freeze(iv)
+			m.finish(iv, start)
 			out = append(out, b.bar(iv, start))
 		}
 	}
@@ -77,7 +78,7 @@ func (m *model) advance(now market.Time) (out []market.Bar) {
 		for _, start := range due {
 			b := m.bars[i][start]
 			b.final = true
-			m.freeze(iv)
+			m.finish(iv, start)
 			out = append(out, b.bar(iv, start))
 		}
 	}
@@ -117,24 +118,20 @@ func (m *model) missing(start, end market.Time) bool {
 	return slices.ContainsFunc(m.gaps, func(g [2]market.Time) bool { return g[0] < end && g[1] >= start })
 }
 
-// finals returns the starts of the final bars, oldest first.
-func (m *model) finals(iv market.Interval) (starts []market.Time) {
-	for start, b := range m.bars[iv] {
-		if b.final {
-			starts = append(starts, start)
-		}
+// finish lists a final bar, and freezes the bar that now has 64 newer ones.
+func (m *model) finish(iv market.Interval, start market.Time) {
+	if !slices.Contains(m.finals[iv], start) {
+		m.finals[iv] = append(m.finals[iv], start)
+		slices.Sort(m.finals[iv])
 	}
-	slices.Sort(starts)
-	return starts
-}
-
-func (m *model) freeze(iv market.Interval) {
-	starts := m.finals(iv)
-	for _, start := range starts[:max(0, len(starts)-64)] {
-		if b := m.bars[iv][start]; b.frozen == nil {
-			v := b.bar(iv, start)
-			b.frozen = &[2]market.Price{v.Open, v.Close}
+	starts := m.finals[iv]
+	for i := len(starts) - 65; i >= 0; i-- {
+		b := m.bars[iv][starts[i]]
+		if b.frozen != nil {
+			continue
 		}
+		v := b.bar(iv, starts[i])
+		b.frozen = &[2]market.Price{v.Open, v.Close}
 	}
 }
 
@@ -192,7 +189,7 @@ func (m *model) due() market.Time {
 }
 
 func (m *model) closed(iv market.Interval, n int) (out []market.Bar) {
-	starts := m.finals(iv)
+	starts := m.finals[iv]
 	for _, start := range starts[max(0, len(starts)-min(n, 2048)):] {
 		out = append(out, m.bars[iv][start].bar(iv, start))
 	}
