@@ -32,7 +32,7 @@ const (
 // session is one connection. Its methods run on Run's goroutine, except enqueue and flush.
 type session struct {
 	c       *Client
-	ws      *gws.Conn
+	ws      socket
 	net     *transport
 	flow    flow
 	hello   time.Time // zero before it
@@ -49,6 +49,12 @@ type session struct {
 	pending map[uint64]*request
 	lastID  uint64
 	ops     uint32 // requests sent since the last heartbeat
+}
+
+// socket is what a session writes to.
+type socket interface {
+	WriteMessage(op gws.Opcode, payload []byte) error
+	WriteClose(code uint16, reason []byte) error
 }
 
 // asked is an op about one topic, or a ping.
@@ -84,6 +90,7 @@ func (c *Client) connect(ctx context.Context) (end ending) {
 	if err != nil {
 		return ending{err: err}
 	}
+	defer conn.Close()
 	s.ws, s.net = ws, conn
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -92,11 +99,10 @@ func (c *Client) connect(ctx context.Context) (end ending) {
 		_ = ws.WriteClose(wsNormal, nil)
 		_ = conn.Close()
 	})
-	s.read()
+	s.read(ws)
 	if !stop() {
 		<-closed
 	}
-	_ = conn.Close()
 	s.detach()
 	end = ending{err: s.err, drain: s.drain}
 	if !s.hello.IsZero() {
@@ -106,7 +112,7 @@ func (c *Client) connect(ctx context.Context) (end ending) {
 }
 
 // read runs gws's loop. A frame whose 64-bit length has its top bit set makes it panic; that ends the connection alone.
-func (s *session) read() {
+func (s *session) read(ws *gws.Conn) {
 	defer func() {
 		r := recover()
 		switch {
@@ -117,7 +123,7 @@ func (s *session) read() {
 			s.err = fmt.Errorf("%w: %v", ErrProtocol, r)
 		}
 	}()
-	s.ws.ReadLoop()
+	ws.ReadLoop()
 }
 
 // detach takes the connection from the client and everything that relied on it.
