@@ -17,8 +17,7 @@ type side struct {
 
 func (s *side) toward(p market.Price) market.Price { return p * s.sign }
 
-func (s *side) best() market.Price  { return s.levels[len(s.levels)-1].Price }
-func (s *side) worst() market.Price { return s.levels[0].Price }
+func (s *side) best() market.Price { return s.levels[len(s.levels)-1].Price }
 
 // at returns the index of the level that is rank places below the best.
 func (s *side) at(rank int) int { return max(len(s.levels)-1-rank, 0) }

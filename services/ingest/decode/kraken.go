@@ -90,23 +90,22 @@ const maxFrame = 6
 
 func (d *Decoder) krakenFrame(in *market.Instrument, m *Message) {
 	s := &d.s
-	var elements [maxFrame]mark
-	n := 0
+	var room [maxFrame + 1]mark
+	frame := room[:0]
 	for more := s.open('['); more; more = s.next(']') {
 		s.peek()
-		if n < maxFrame {
-			elements[n] = mark(s.i)
+		if len(frame) <= maxFrame {
+			frame = append(frame, mark(s.i))
 		}
-		n++
 		s.skip()
 	}
 	s.end()
-	if s.err != nil || n < 4 || n > maxFrame {
+	if s.err != nil || len(frame) < 4 || len(frame) > maxFrame {
 		s.fail(ReasonUnsupported, "", nil)
 		return
 	}
-	payloads, pair := elements[1:n-2], elements[n-1]
-	channel := s.wordAt(elements[n-2])
+	payloads, names := frame[1:len(frame)-2], frame[len(frame)-2:]
+	channel, pair := s.wordAt(names[0]), names[1]
 	name, _, _ := bytes.Cut(channel, []byte{'-'})
 	switch string(name) {
 	case "book":

@@ -143,7 +143,7 @@ func (s *scanner) tradeNumber(field string) market.TradeID {
 func (s *scanner) tradeName(field string) market.TradeID {
 	text := s.text(field)
 	id, ok := market.MakeTradeID(text)
-	if s.err == nil && !(ok && isWord(text)) {
+	if s.err == nil && (!ok || !isWord(text)) {
 		s.fail(ReasonID, field, nil)
 	}
 	return id

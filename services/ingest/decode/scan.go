@@ -3,6 +3,7 @@ package decode
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 	"slices"
 	"unicode/utf8"
@@ -135,23 +136,23 @@ func (s *scanner) wrongType(field string) bool {
 
 // skip reads over one value, checking that it is JSON.
 func (s *scanner) skip() {
-	switch c := s.peek(); {
-	case c == '"':
+	switch s.peek() {
+	case '"':
 		s.raw()
-	case c == '{':
+	case '{':
 		for more := s.open('{'); more; more = s.next('}') {
 			s.key()
 			s.skip()
 		}
-	case c == '[':
+	case '[':
 		for more := s.open('['); more; more = s.next(']') {
 			s.skip()
 		}
-	case c == 't':
+	case 't':
 		s.word("true")
-	case c == 'f':
+	case 'f':
 		s.word("false")
-	case c == 'n':
+	case 'n':
 		s.word("null")
 	default:
 		s.number()
@@ -487,7 +488,7 @@ func (s *scanner) fixed(reason, field string, scale uint8) int64 {
 		return 0
 	}
 	v, err := market.ParseFixed(text, scale)
-	if err == market.ErrFiner { //nolint:errorlint // ParseFixed returns its errors bare
+	if errors.Is(err, market.ErrFiner) {
 		reason = ReasonScale
 	}
 	if err != nil {

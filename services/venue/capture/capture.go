@@ -150,7 +150,7 @@ func Open(cfg Config) (*Reader, error) {
 
 func (r *Reader) survey() error {
 	lines := openLines(r.cfg.Files)
-	defer lines.close()
+	defer func() { _ = lines.close() }() // read only
 	s := &r.summary
 	for {
 		line, err := lines.next()

@@ -202,8 +202,10 @@ func TestCanonical(t *testing.T) {
 // TestRawKeepsEverything writes records and reads them back, compressed, over two files.
 func TestRawKeepsEverything(t *testing.T) {
 	records := []capture.Record{
-		{At: market.FromMicros(5), Partition: capture.ByKey, Key: []byte("BTC-USDT"), Value: []byte(`{"a":"\u00e9` + "\n\t\x01\\é" + `"}`),
-			Headers: []stream.Header{{Key: "source", Value: []byte("binance")}, {Key: "source", Value: nil}}},
+		{
+			At: market.FromMicros(5), Partition: capture.ByKey, Key: []byte("BTC-USDT"), Value: []byte(`{"a":"\u00e9` + "\n\t\x01\\é" + `"}`),
+			Headers: []stream.Header{{Key: "source", Value: []byte("binance")}, {Key: "source", Value: nil}},
+		},
 		{At: market.FromMicros(6), Partition: 3, Value: []byte("\xff\x00not text")},
 		{At: market.FromMicros(7), Partition: capture.ByKey},
 	}
