@@ -62,8 +62,8 @@ type Producer struct {
 	open    *batch    // being filled; nil when there is none
 	closed  []*batch  // full, waiting
 	flying  *batch
-	spare   *batch
-	pending int // bytes in open, closed and flying
+	spare   []*batch // to be used again; memory for what may be pending is kept
+	pending int      // bytes in open, closed and flying
 	flush   bool
 	renew   bool
 	closing bool
@@ -196,12 +196,12 @@ func (p *Producer) room(size int) (*batch, error) {
 }
 
 func (p *Producer) fresh() *batch {
-	b := p.spare
-	p.spare = nil
-	if b == nil {
-		b = new(batch)
+	b := new(batch)
+	if n := len(p.spare); n > 0 {
+		b, p.spare = p.spare[n-1], p.spare[:n-1]
 	}
 	b.reset()
+	b.sent = false
 	return b
 }
 
@@ -355,8 +355,8 @@ func (p *Producer) deliver(b *batch) error {
 	p.flying = nil
 	p.pending -= b.len() - setSize - batchHeader
 	p.end = b.lastOffset + 1
-	if !b.sent && p.spare == nil && cap(b.buf) <= 2*p.cfg.BatchBytes {
-		p.spare = b
+	if !b.sent && cap(b.buf) <= 2*p.cfg.BatchBytes && len(p.spare) <= p.cfg.PendingBytes/p.cfg.BatchBytes {
+		p.spare = append(p.spare, b)
 	}
 	p.space.Broadcast()
 	return nil
