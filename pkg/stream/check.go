@@ -132,9 +132,12 @@ func (c *Cluster) Check(ctx context.Context, plan TopicPlan, create bool) (Repor
 		if meta, err = c.client.Metadata(ctx, &kafka.MetadataRequest{}); err == nil && len(meta.Brokers) == 0 {
 			err = errors.New("no broker known yet")
 		}
+		if err == nil && !knows(meta, created) {
+			err = ErrNoTopic // the news of a new topic takes time to reach every broker
+		}
 		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNoTopic) {
 		return r, fmt.Errorf("check: %w", err)
 	}
 	r.Brokers = len(meta.Brokers)
@@ -155,6 +158,20 @@ func (c *Cluster) Check(ctx context.Context, plan TopicPlan, create bool) (Repor
 		r.Topics = append(r.Topics, t)
 	}
 	return r, nil
+}
+
+// knows tells whether the metadata has the topics that were just created.
+func knows(meta *kafka.MetadataResponse, created map[string]error) bool {
+	for name, err := range created {
+		if err == nil && indexTopic(meta, name) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func indexTopic(meta *kafka.MetadataResponse, name string) int {
+	return slices.IndexFunc(meta.Topics, func(t kafka.Topic) bool { return t.Name == name && t.Error == nil })
 }
 
 // checkBroker refuses brokers that forget producer ids before we renew them.
@@ -178,7 +195,7 @@ func (c *Cluster) checkBroker(ctx context.Context, id int, r *Report) error {
 
 func (c *Cluster) checkTopic(ctx context.Context, want *TopicSpec, meta *kafka.MetadataResponse) (TopicReport, error) {
 	r := TopicReport{Name: want.Name}
-	i := slices.IndexFunc(meta.Topics, func(t kafka.Topic) bool { return t.Name == want.Name && t.Error == nil })
+	i := indexTopic(meta, want.Name)
 	if i < 0 {
 		r.Problems = append(r.Problems, "missing")
 		return r, nil
