@@ -86,7 +86,7 @@ func us(offset int64) int64 { return t0.Micros() + offset }
 
 const sec = 1_000_000
 
-func render(t testing.TB, b []byte) string {
+func render(t failer, b []byte) string {
 	t.Helper()
 	tmpl, err := wire.Peek(b)
 	if err != nil {
@@ -137,7 +137,7 @@ func render(t testing.TB, b []byte) string {
 	return ""
 }
 
-func check(t testing.TB, err error, text string) string {
+func check(t failer, err error, text string) string {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -466,4 +466,12 @@ func TestTooLarge(t *testing.T) {
 	if !strings.HasPrefix(r.log[0], "book#") {
 		t.Errorf("an update too large for a frame must be a snapshot: %.40s", r.log[0])
 	}
+}
+
+// failer is what rendering needs of a test, be it testing's or rapid's.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
 }
