@@ -56,14 +56,11 @@ func (s *Server) upgrade(ctx context.Context, raw net.Conn) (*session, error) {
 		}
 		conn = secure
 	}
-	limited := &io.LimitedReader{R: conn, N: maxHeader}
-	buffered := bufio.NewReaderSize(limited, 4<<10)
+	header := &headerReader{r: conn, left: maxHeader}
+	buffered := bufio.NewReaderSize(header, 4<<10)
 	request, err := http.ReadRequest(buffered)
-	switch {
-	case err != nil && limited.N <= 0:
-		return nil, &refusal{status: http.StatusRequestHeaderFieldsTooLarge, msg: "the request's header is too large"}
-	case err != nil:
-		return nil, requestError(err)
+	if err != nil {
+		return nil, header.refusal(err)
 	}
 	protocol, err := negotiate(request)
 	if err != nil {
@@ -81,16 +78,41 @@ func (s *Server) upgrade(ctx context.Context, raw net.Conn) (*session, error) {
 	return c, c.begin(socket)
 }
 
-// requestError says what is wrong with a request that can't be read; nothing when the peer has gone.
-func requestError(err error) error {
-	var timeout net.Error
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		return err
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return &refusal{status: http.StatusRequestTimeout, msg: "the request took too long"}
+// headerReader reads a request's header, up to a limit, and remembers what went wrong: package http reports half a line
+// as malformed, whatever cut it short.
+type headerReader struct {
+	r    io.Reader
+	left int
+	err  error
+}
+
+var errHeaderTooLarge = errors.New("the request's header is too large")
+
+func (h *headerReader) Read(b []byte) (int, error) {
+	if h.left <= 0 {
+		h.err = errHeaderTooLarge
+		return 0, h.err
 	}
-	return &refusal{status: http.StatusBadRequest, msg: "not an HTTP request"}
+	n, err := h.r.Read(b[:min(len(b), h.left)])
+	h.left -= n
+	if err != nil {
+		h.err = err
+	}
+	return n, err
+}
+
+// refusal says what is wrong with a request that can't be read; nothing but the cause when the peer has gone.
+func (h *headerReader) refusal(err error) error {
+	var network net.Error
+	switch {
+	case errors.Is(h.err, errHeaderTooLarge):
+		return &refusal{status: http.StatusRequestHeaderFieldsTooLarge, msg: h.err.Error()}
+	case errors.As(h.err, &network) && network.Timeout():
+		return &refusal{status: http.StatusRequestTimeout, msg: "the request took too long"}
+	case h.err != nil:
+		return h.err
+	}
+	return &refusal{status: http.StatusBadRequest, msg: "not an HTTP request: " + err.Error()}
 }
 
 // negotiate checks the upgrade, and rewrites the headers to the one form that gws reads right. It returns the subprotocol,
