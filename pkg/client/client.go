@@ -26,6 +26,7 @@ type Client struct {
 	msg    wire.Message
 	insts  map[string]*market.Instrument // by Sym, for the scales of JSON
 	routes map[route]subscription        // what the edge acknowledged
+	all    *symbols                      // nil unless the client is to find out what there is
 
 	mu     sync.Mutex // guards what follows; taken before Topic.mu, never after
 	topics map[wire.Topic]subscription

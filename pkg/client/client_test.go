@@ -931,3 +931,25 @@ func TestCallbackPanic(t *testing.T) {
 		_ = c.Run(t.Context())
 	})
 }
+
+func TestSymbols(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		e := newEdge(t)
+		go func() {
+			p := e.next()
+			p.hello()
+			p.expect(wire.OpFlow)
+			r := p.expect(wire.OpSub)
+			p.text(wire.AppendAck(nil, &wire.Ack{ID: r.ID, OK: []wire.Row{{Topic: r.Topics[0].Topic, N: 2, How: wire.HowSnapshot}}}))
+			for _, sym := range []string{"ETH-USDT", "BTC-USDT"} {
+				p.text(wire.AppendBBOJSON(nil, &market.Instrument{Sym: sym}, &market.BBO{Head: head(1, 0, 1)}, 0))
+			}
+		}()
+		begin := time.Now()
+		got, err := client.Symbols(t.Context(), client.Config{URL: "ws://edge", Dial: e.dial}, time.Minute)
+		if fmt.Sprint(got) != "[BTC-USDT ETH-USDT]" || err != nil || time.Since(begin) > time.Second {
+			t.Errorf("%v, %v after %v", got, err, time.Since(begin))
+		}
+		e.stop()
+	})
+}

@@ -154,8 +154,16 @@ func TestTradesResume(t *testing.T) {
 		p.beats(1500 * time.Millisecond)
 		p.accept(p.expect(wire.OpSub), place(9, 103), wire.HowReplay, "")
 		trades(p, 9, 101, 103)
+		// One that hoped to catch up says later, without being asked, that it did not.
+		p.text(wire.AppendAck(nil, &wire.Ack{Errs: []wire.RowError{{Topic: wire.Topic{Channel: market.Trades, Sym: inst.Sym}, Code: wire.CodeBehind}}}))
 		synctest.Wait()
-		if tr.Gaps() != 0 || tr.Count() != 13 {
+		if tr.State() != client.Syncing {
+			t.Errorf("%v", tr.State())
+		}
+		p.beats(1500 * time.Millisecond)
+		p.accept(p.expect(wire.OpSub), place(9, 103), wire.HowReplay, "")
+		synctest.Wait()
+		if tr.Gaps() != 0 || tr.Count() != 13 || tr.State() != client.Live {
 			t.Errorf("%d trades, %d gaps", tr.Count(), tr.Gaps())
 		}
 	})

@@ -234,7 +234,12 @@ func (s *session) fail(err error) {
 	_ = s.ws.WriteClose(wsProtocol, nil)
 }
 
-func (c *Client) lookup(sym []byte) *market.Instrument { return c.insts[string(sym)] }
+func (c *Client) lookup(sym []byte) *market.Instrument {
+	if c.all != nil {
+		c.all.saw(sym)
+	}
+	return c.insts[string(sym)]
+}
 
 func (s *session) dispatch(m *wire.Message) {
 	switch m.Kind {
@@ -360,6 +365,7 @@ func (s *session) askWindow(bytes int) {
 func (s *session) acknowledge() {
 	f := &s.flow
 	f.acked = f.handled
+	f.acks++
 	s.send(&wire.Request{Op: wire.OpAck, Bytes: f.handled})
 	if w := f.judge(time.Now(), s.net.waited, s.c.cfg.Window); w != f.window {
 		s.askWindow(w)
@@ -478,10 +484,11 @@ func (s *session) take(id wire.ID) *request {
 // onAck takes the answer to a request that was understood.
 func (s *session) onAck(a *wire.Ack) {
 	r := s.take(a.ID)
-	if r == nil {
+	switch {
+	case r == nil:
+		s.late(a)
 		return
-	}
-	if r.op == wire.OpFlow {
+	case r.op == wire.OpFlow:
 		s.onWindow(int(a.Window))
 		return
 	}
@@ -492,6 +499,15 @@ func (s *session) onAck(a *wire.Ack) {
 	}
 	for i := range a.Errs {
 		if sub := r.find(a.Errs[i].Topic); sub != nil && r.op != wire.OpUnsub {
+			s.refused(sub, a.Errs[i].Code, a.Errs[i].Msg)
+		}
+	}
+}
+
+// late takes what the edge says without being asked: it did not reach our place in time, and ended the subscription.
+func (s *session) late(a *wire.Ack) {
+	for i := range a.Errs {
+		if sub := s.sub(a.Errs[i].Topic); sub != nil {
 			s.refused(sub, a.Errs[i].Code, a.Errs[i].Msg)
 		}
 	}
@@ -548,7 +564,9 @@ func (s *session) refused(sub subscription, code wire.Code, msg string) {
 		t.mu.Lock()
 		t.asks++
 		t.retryAt = time.Now().Add(min(time.Duration(t.asks)*time.Second, maxRetry))
+		t.enter(asking)
 		t.mu.Unlock()
+		s.c.notify(t)
 		return
 	case wire.CodeAuthExpired:
 		if s.c.cfg.Token != nil { // the next connection has a new one
