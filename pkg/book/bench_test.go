@@ -2,6 +2,7 @@ package book_test
 
 import (
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/tickwire/tickwire/pkg/book"
@@ -157,6 +158,39 @@ func BenchmarkMerge(b *testing.B) {
 			m.Add(nil, level)
 		}
 	}
+}
+
+// A book of which one level in sixty is left must not keep the memory of all: in no order of deletions.
+func TestThinnedBookIsSmall(t *testing.T) {
+	const n = 200_000
+	f := func(name string, order func(i int) int) {
+		t.Helper()
+		var b book.Book
+		for i := range n {
+			b.Set(market.Ask, market.Price(n+i), 1)
+		}
+		for i := range n {
+			if p := order(i); p%60 != 0 {
+				b.Set(market.Ask, market.Price(n+p), 0)
+			}
+		}
+		b.BeginChanges()
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		if b.Len(market.Ask) != (n+59)/60 {
+			t.Fatalf("%s: %d levels", name, b.Len(market.Ask))
+		}
+		b = book.Book{}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if held := int(before.HeapAlloc) - int(after.HeapAlloc); held > 1<<20 {
+			t.Errorf("%s: %d levels hold %d bytes", name, (n+59)/60, held)
+		}
+	}
+	f("upwards", func(i int) int { return i })
+	f("downwards", func(i int) int { return n - 1 - i })
+	f("scattered", func(i int) int { return i * 7919 % n })
 }
 
 // In steady state nothing allocates: sets anywhere, updates, views and merges.

@@ -79,8 +79,10 @@ func (b *Book) Replace(bids, asks []market.Level) {
 func (b *Book) sum() (sum uint64) {
 	for side := range b.sides {
 		side := market.Side(side)
-		for _, e := range b.sides[side].live() {
-			sum += Mix64(side, priceOf(side, e.key), e.size)
+		for _, block := range b.sides[side].blocks {
+			for _, e := range block.live() {
+				sum += Mix64(side, priceOf(side, e.key), e.size)
+			}
 		}
 	}
 	return sum
@@ -149,7 +151,7 @@ func (b *Book) Cut(depth int) {
 	for side := range b.sides {
 		side, l := market.Side(side), &b.sides[side]
 		for n := l.len() - depth; n > 0; n-- {
-			b.Set(side, priceOf(side, l.live()[0].key), 0)
+			b.Set(side, priceOf(side, l.worst().key), 0)
 		}
 	}
 }

@@ -78,8 +78,10 @@ func (v *View) drop() {
 	v.hash = 0
 	for i := range v.sides {
 		s := &v.sides[i]
-		for _, e := range s.levels.live() {
-			s.touched = append(s.touched, e.key)
+		for _, block := range s.levels.blocks {
+			for _, e := range block.live() {
+				s.touched = append(s.touched, e.key)
+			}
 		}
 		s.levels.clear()
 	}
@@ -99,11 +101,11 @@ func (v *View) change(c *Change) {
 	if s.levels.len() <= v.depth {
 		return
 	}
-	worst := s.levels.live()[0]
-	s.levels.remove(0)
+	worst := s.levels.worst()
+	s.levels.remove(0, 0)
 	v.hash -= Mix64(c.Side, priceOf(c.Side, worst.key), worst.size)
 	s.touch(worst.key)
-	s.floor = s.levels.live()[0].key
+	s.floor = s.levels.worst().key
 }
 
 // fill takes the book's next levels into a side that has room, and sets the floor.
@@ -112,13 +114,13 @@ func (v *View) fill(side market.Side, from *ladder) {
 	n := min(v.depth, from.len())
 	for i := s.levels.len(); i < n; i++ {
 		e := from.best(i)
-		s.levels.insert(0, e)
+		s.levels.insert(0, 0, e)
 		v.hash += Mix64(side, priceOf(side, e.key), e.size)
 		s.touch(e.key)
 	}
 	s.floor = math.MinInt64
 	if n == v.depth {
-		s.floor = s.levels.live()[0].key
+		s.floor = s.levels.worst().key
 	}
 }
 
