@@ -1,0 +1,258 @@
+// Package all runs every process of Tickwire in one: an embedded Kafka-protocol broker, a market, ingest, and the edges. It
+// is what `tickwire all` starts, and where the end-to-end tests begin.
+package all
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/broker"
+	"github.com/tickwire/tickwire/services/ingest"
+	"github.com/tickwire/tickwire/services/internal/conf"
+	"github.com/tickwire/tickwire/services/internal/ops"
+	"github.com/tickwire/tickwire/services/ws"
+)
+
+// Config of everything.
+type Config struct {
+	Kafka      conf.Kafka // without brokers an embedded one is started
+	BrokerAddr string     // of the embedded broker
+	Market     Market
+	Ingest     ingest.Config
+	WS         ws.Config
+	Admin      ops.Config
+	AddrFile   string // where the real addresses are written, as JSON; empty for nowhere
+}
+
+// DefaultConfig is a simulated market on an embedded broker, on the well-known ports.
+func DefaultConfig() Config {
+	return Config{
+		Kafka:      conf.Kafka{Topics: stream.DefaultTopics()},
+		BrokerAddr: "127.0.0.1:19092", Market: DefaultMarket(), Ingest: ingest.DefaultConfig(), WS: ws.DefaultConfig(),
+		Admin: ops.DefaultConfig(),
+	}
+}
+
+// RegisterFlags defines the flags of everything.
+func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
+	c.Kafka.RegisterFlags(fs)
+	fs.Lookup("kafka").Usage = "use this Kafka cluster, `HOST:PORT,…`, and start no broker"
+	fs.StringVar(&c.BrokerAddr, "broker-addr", c.BrokerAddr, "`ADDRESS` of the embedded broker, on loopback; port 0 takes any free one")
+	c.Market.RegisterFlags(fs)
+	c.Ingest.RegisterFlags(fs)
+	c.WS.RegisterFlags(fs)
+	c.Admin.RegisterFlags(fs)
+	fs.StringVar(&c.AddrFile, "addr-file", c.AddrFile, "write the real addresses to `FILE` as JSON once everything listens")
+}
+
+// Validate says which flag is wrong.
+func (c *Config) Validate() error {
+	if len(c.Kafka.Brokers) > 0 {
+		if err := c.Kafka.Validate(); err != nil {
+			return err
+		}
+	}
+	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate())
+}
+
+// Deps are what everything needs from outside.
+type Deps struct {
+	Log     *zap.Logger
+	Metrics *prometheus.Registry
+	Out     io.Writer // for the person who started it: where to look
+}
+
+// Addrs are the addresses that everything listens on.
+type Addrs struct {
+	WS    string `json:"ws"`
+	Admin string `json:"admin,omitempty"`
+	Kafka string `json:"kafka"`
+}
+
+// Service is everything.
+type Service struct {
+	cfg   Config
+	deps  Deps
+	ready chan struct{}
+	addrs Addrs // set before ready is closed
+}
+
+// New checks the configuration.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, deps: deps, ready: make(chan struct{})}, nil
+}
+
+// Ready is closed when everything listens, and the edges know the market.
+func (s *Service) Ready() <-chan struct{} { return s.ready }
+
+// Addrs are the real addresses, known once Ready is closed.
+func (s *Service) Addrs() Addrs {
+	<-s.ready
+	return s.addrs
+}
+
+// Run starts everything, in the order in which it depends on each other, and returns when all has stopped: when ctx ends,
+// or when a part fails.
+func (s *Service) Run(ctx context.Context) (err error) {
+	cfg, log := s.cfg, s.deps.Log
+	embedded := len(cfg.Kafka.Brokers) == 0
+	if embedded {
+		b, err := broker.Start(broker.Config{Addr: cfg.BrokerAddr, Topics: cfg.Kafka.Topics})
+		if err != nil {
+			return fmt.Errorf("--broker-addr: %w", err)
+		}
+		defer b.Close()
+		cfg.Kafka.Brokers = []string{b.Addr()}
+	}
+	kafka, err := cfg.Kafka.Stream("tickwire-all")
+	if err != nil {
+		return err
+	}
+	cluster, err := stream.Open(kafka)
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	partitions, err := topics(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	if embedded && len(cfg.Ingest.Partitions) == 0 {
+		for p := range partitions { // nobody to share them with
+			cfg.Ingest.Partitions = append(cfg.Ingest.Partitions, p)
+		}
+	}
+	in, err := ingest.New(cfg.Ingest, ingest.Deps{Log: log.Named("ingest"), Metrics: s.deps.Metrics, Cluster: cluster})
+	if err != nil {
+		return err
+	}
+	edge, err := ws.New(cfg.WS, ws.Deps{Log: log.Named("ws"), Metrics: s.deps.Metrics, Cluster: cluster})
+	if err != nil {
+		return err
+	}
+	feed, err := cfg.Market.open(cluster)
+	if err != nil {
+		return err
+	}
+	defer feed.close()
+	var health ops.Readiness
+	health.Add("ingest", in.Ready)
+	health.Add("ws", edge.Ready)
+
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.Admin.Addr != "" {
+		admin, err := ops.Listen(cfg.Admin, s.deps.Metrics, &health)
+		if err != nil {
+			return err
+		}
+		s.addrs.Admin = admin.Addr()
+		group.Go(func() error { return admin.Run(ctx) })
+	}
+	group.Go(func() error { return in.Run(ctx) })
+	group.Go(func() error { return edge.Run(ctx) })
+	group.Go(func() error { return feed.run(ctx, log.Named("market")) })
+	group.Go(func() error { return s.announce(ctx, edge, &health, embedded, cfg.Kafka.Brokers, feed) })
+	err = group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// topics checks that md.raw is there, and counts its partitions.
+func topics(ctx context.Context, cluster *stream.Cluster) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	n, err := cluster.Partitions(ctx, cluster.Topics().Raw)
+	if errors.Is(err, stream.ErrNoTopic) {
+		return 0, fmt.Errorf("%w; make the Kafka topics with: tickwire check --create-topics --kafka …", err)
+	}
+	return n, err
+}
+
+// announce waits until everything is ready, then says where to look.
+func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-edge.Listening():
+	}
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for health.Err() != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+		}
+	}
+	s.addrs.WS, s.addrs.Kafka = edge.Addr(), strings.Join(brokers, ",")
+	if s.cfg.AddrFile != "" {
+		if err := writeAddrs(s.cfg.AddrFile, s.addrs); err != nil {
+			return err
+		}
+	}
+	close(s.ready)
+	kafka := s.addrs.Kafka
+	if embedded {
+		kafka += "  (" + broker.Warning + ")"
+	}
+	admin := ""
+	if s.addrs.Admin != "" {
+		admin = "\n  metrics      http://" + s.addrs.Admin + "/metrics"
+	}
+	scheme := "ws"
+	if s.cfg.WS.TLSCert != "" {
+		scheme = "wss"
+	}
+	_, err := fmt.Fprintf(s.deps.Out, `Tickwire is running.
+  market       %s
+  WebSocket    %s://%s/v1/ws%s
+  Kafka        %s
+
+See a live order book in a second terminal:
+  %s book %s --addr %s
+Stop with Ctrl-C.
+`, feed.title, scheme, s.addrs.WS, admin, kafka, program(), feed.example, s.addrs.WS)
+	return err
+}
+
+// program is how the person called us.
+func program() string {
+	if len(os.Args) > 0 && strings.ContainsRune(os.Args[0], filepath.Separator) {
+		return os.Args[0]
+	}
+	return "tickwire"
+}
+
+// writeAddrs writes the file whole or not at all, so that whoever waits for it never reads half.
+func writeAddrs(file string, a Addrs) error {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	tmp := file + ".new"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		return fmt.Errorf("--addr-file: %w", err)
+	}
+	return nil
+}
