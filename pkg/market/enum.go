@@ -2,6 +2,7 @@ package market
 
 import (
 	"errors"
+	"strconv"
 	"time"
 )
 
@@ -147,10 +148,10 @@ type nameError struct{ what, name string }
 func (e *nameError) Error() string { return "unknown " + e.what + " " + quote(e.name) }
 func (e *nameError) Unwrap() error { return ErrName }
 
-// quote keeps what a peer sent short in an error.
+// quote keeps what a peer sent short in an error, and on one line.
 func quote(s string) string {
 	if len(s) > 40 {
-		s = s[:40] + "..."
+		return strconv.Quote(s[:40]) + "..."
 	}
-	return "\"" + s + "\""
+	return strconv.Quote(s)
 }

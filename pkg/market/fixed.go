@@ -23,9 +23,9 @@ func Pow10(scale uint8) int64 { return pow10[scale] }
 // at the given scale. Zeros beyond the scale are accepted, other digits there are ErrFiner. There is no exponent, no plus
 // sign, no white space, no NaN. It does not allocate.
 func ParseFixed[T ~string | ~[]byte](s T, scale uint8) (int64, error) {
-	i, neg := 0, false
+	i, neg, limit := 0, false, uint64(math.MaxInt64)
 	if len(s) > 0 && s[0] == '-' {
-		i, neg = 1, true
+		i, neg, limit = 1, true, 1<<63
 	}
 	var v uint64
 	digits, fraction, point := 0, 0, false
@@ -66,7 +66,7 @@ func ParseFixed[T ~string | ~[]byte](s T, scale uint8) (int64, error) {
 		}
 		v *= 10
 	}
-	if v > math.MaxInt64 {
+	if v > limit {
 		return 0, ErrRange
 	}
 	if neg {

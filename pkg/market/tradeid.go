@@ -1,5 +1,7 @@
 package market
 
+import "math"
+
 // MaxTradeID is the greatest length of a venue's trade id, in bytes.
 const MaxTradeID = 40
 
@@ -46,11 +48,11 @@ func (id TradeID) String() string { return string(id.b[:id.n]) }
 
 // Number returns the id as a number when its text is one, in its shortest form.
 func (id *TradeID) Number() (v uint64, ok bool) {
-	if id.n == 0 || id.n > 19 || id.n > 1 && id.b[0] == '0' {
+	if id.n == 0 || id.n > 20 || id.n > 1 && id.b[0] == '0' {
 		return 0, false
 	}
 	for _, c := range id.b[:id.n] {
-		if c -= '0'; c > 9 {
+		if c -= '0'; c > 9 || v > (math.MaxUint64-uint64(c))/10 {
 			return 0, false
 		}
 		v = v*10 + uint64(c)
