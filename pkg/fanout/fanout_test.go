@@ -3,6 +3,7 @@ package fanout
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -214,7 +215,7 @@ func pair(t testing.TB) (server, client net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }()
 	client, err = net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +227,7 @@ func pair(t testing.TB) (server, client net.Conn) {
 	if err := server.(*net.TCPConn).SetWriteBuffer(8 << 10); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { server.Close(); client.Close() })
+	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
 	return server, client
 }
 
@@ -367,7 +368,7 @@ func TestFlowWindow(t *testing.T) {
 		h := started(Config{})
 		defer h.Close()
 		server, client := net.Pipe()
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		conn, _ := attach(t, h, server)
 		got := make(chan reading, 100_000)
 		go func() {
@@ -456,7 +457,7 @@ func TestWindowIgnored(t *testing.T) {
 			beat.SetValue(NewEntry(market.Sequence{}, 0, Text, []byte("beat")))
 			time.Sleep(time.Second)
 		}
-		if err := <-rec.closed; err != ErrClosed {
+		if err := <-rec.closed; !errors.Is(err, ErrClosed) {
 			t.Errorf("closed by %v", err)
 		}
 		if all := <-done; string(all[len(all)-4:]) != "\x88\x02\x0f\xa8" {
@@ -489,7 +490,7 @@ func TestLosslessIsNeverSilentlyBehind(t *testing.T) {
 			break
 		}
 	}
-	if err := <-rec.closed; err != ErrClosed || !lag {
+	if err := <-rec.closed; !errors.Is(err, ErrClosed) || !lag {
 		t.Errorf("closed by %v, lag notice %v", err, lag)
 	}
 }
@@ -564,7 +565,7 @@ func TestControlIsBounded(t *testing.T) {
 		conn.Send(answer)
 		select {
 		case err := <-rec.closed:
-			if err != ErrSlow {
+			if !errors.Is(err, ErrSlow) {
 				t.Errorf("closed by %v", err)
 			}
 			return

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -182,7 +183,9 @@ func TestFromKafka(t *testing.T) {
 	}
 	stop()
 	for range clients {
-		<-ended
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, client.ErrClosed) {
+			t.Errorf("a client ended by %v", err)
+		}
 	}
 	if err := <-done; err != nil {
 		t.Error(err)

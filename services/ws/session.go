@@ -197,7 +197,7 @@ func (handler) OnPing(ws *gws.Conn, payload []byte) {
 
 // OnMessage implements gws.Event.
 func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
-	defer m.Close()
+	defer func() { _ = m.Close() }() // gives the buffer back, and never fails
 	ws.NetConn().(*socket).session.message(m.Opcode == gws.OpcodeText, m.Bytes())
 }
 

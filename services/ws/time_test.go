@@ -71,7 +71,7 @@ func inTime(t *testing.T, f func(t *testing.T, e *edge, ln *memory)) {
 func (m *memory) dial(t *testing.T) *peer {
 	server, conn := net.Pipe()
 	m.conns <- server
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return &peer{t: t, conn: conn, in: bufio.NewReader(conn)}
 }
 
@@ -96,7 +96,7 @@ func TestSlowHandshake(t *testing.T) {
 		if d := time.Since(begin); d > 6*time.Second {
 			t.Errorf("after %v", d)
 		}
-		p.conn.Close()
+		_ = p.conn.Close()
 		// One that says nothing at all.
 		silent := ln.dial(t)
 		begin = time.Now()

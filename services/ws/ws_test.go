@@ -72,7 +72,7 @@ func (e *edge) end() {
 	}
 	e.ended = true
 	for _, c := range e.conns {
-		c.Close()
+		_ = c.Close()
 	}
 	e.stop()
 	select {
@@ -563,7 +563,7 @@ func TestHandshake(t *testing.T) {
 			t.Errorf("%.60q: %v", request, err)
 			return
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode != status || !strings.Contains(string(body), want) {
 			t.Errorf("%.60q: %d %q, want %d %q", request, resp.StatusCode, body, status, want)
@@ -611,7 +611,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	first.write(masked(0x88, nil))
 	first.closed()
-	first.conn.Close()
+	_ = first.conn.Close()
 	for range 200 {
 		if p := e.dial(); func() bool { _, err := p.conn.Write([]byte(upgradeRequest("/v1/ws", ""))); return err == nil }() {
 			if _, err := http.ReadResponse(p.in, nil); err == nil {
@@ -708,7 +708,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}

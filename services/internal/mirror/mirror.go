@@ -88,6 +88,7 @@ type Mirror struct {
 	ready int // partitions that are
 	want  int // partitions there are; 0 before it is known
 	bySym map[string]*Instrument
+	all   []*Instrument
 	wild  []*Wildcard
 
 	mergeMu sync.Mutex  // taken after an Instrument.mu
@@ -181,24 +182,11 @@ func (m *Mirror) Ready() error {
 	return nil
 }
 
-// Instruments returns all instruments, in order of their sym.
+// Instruments returns all instruments, in the order in which they became known.
 func (m *Mirror) Instruments() []*Instrument {
 	m.mu.RLock()
-	all := make([]*Instrument, 0, len(m.bySym))
-	for _, in := range m.bySym {
-		all = append(all, in)
-	}
-	m.mu.RUnlock()
-	slices.SortFunc(all, func(a, b *Instrument) int {
-		switch {
-		case a.sym < b.sym:
-			return -1
-		case a.sym > b.sym:
-			return 1
-		}
-		return 0
-	})
-	return all
+	defer m.mu.RUnlock()
+	return m.all[:len(m.all):len(m.all)] // only ever appended to
 }
 
 // Instrument returns the instrument with a sym, or nil.
@@ -291,6 +279,7 @@ func (m *Mirror) register(in *Instrument) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bySym[in.sym] = in
+	m.all = append(m.all, in)
 	for _, w := range m.wild {
 		w.add(in)
 	}

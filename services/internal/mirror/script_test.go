@@ -415,7 +415,9 @@ func (c *client) bar(b *market.Bar) {
 
 func (c *client) subscribe(m *Mirror, r wire.TopicRequest, lossless bool) wire.Row {
 	c.t.Helper()
-	c.view = r.View
+	if r.Channel == market.Books {
+		c.view = r.View
+	}
 	s, err := m.Subscribe(Client{Conn: c.conn, Format: c.format, Lossless: lossless}, &r)
 	if err != nil {
 		c.t.Fatalf("subscribe %v: %v", r, err)
