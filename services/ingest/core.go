@@ -150,12 +150,12 @@ func sourceName(header []byte) string {
 // exactly as it did, also on behalf of an instrument whose own state is already past it.
 func (c *core) judge(def *market.Instrument, source string, err error) string {
 	m := &c.msg
-	var bad *decode.Error
+	bad := reasonOf(err)
 	switch {
-	case def == nil && c.misplaced() && (err == nil || errors.As(err, &bad) && bad.Reason == decode.ReasonSymbol):
+	case def == nil && (bad == "" || bad == decode.ReasonSymbol) && c.misplaced():
 		return reasonPartition
-	case errors.As(err, &bad):
-		return bad.Reason
+	case bad != "":
+		return bad
 	case m.Kind == decode.Ignored:
 		return ""
 	case def == nil:
@@ -170,6 +170,16 @@ func (c *core) judge(def *market.Instrument, source string, err error) string {
 		return reasonTooLarge
 	}
 	return ""
+}
+
+// reasonOf is the decoder's reason; empty when there is no error.
+func reasonOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	var bad *decode.Error
+	errors.As(err, &bad) // it always is
+	return bad.Reason
 }
 
 // misplaced tells whether the record's key belongs to another partition. An instrument that is known does not.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -38,8 +39,8 @@ func eachPayload(t testing.TB, name, sep string, perSecond float64, fn func(at m
 	s.Buffer(nil, 1<<24)
 	for s.Scan() {
 		stamp, payload, ok := bytes.Cut(s.Bytes(), []byte(sep))
-		var at float64
-		if _, err := fmt.Sscan(string(stamp), &at); !ok || err != nil || !bytes.ContainsAny(payload[:1], "{[") {
+		at, err := strconv.ParseFloat(string(stamp), 64)
+		if !ok || err != nil || !bytes.ContainsAny(payload[:1], "{[") {
 			continue
 		}
 		fn(market.Time(at/perSecond*1e6)*1000, payload)

@@ -53,6 +53,9 @@ func restore(partition, partitions int, snaps []stream.Snapshot, first int64) (*
 	r.core.next = p.next
 	r.events = p.events
 	r.from = p.offset + 1
+	for _, at := range p.clocks {
+		r.core.source(at.name) // in the order that they appeared in
+	}
 	oldest, err := r.loadInstruments(snaps, &p)
 	if err != nil {
 		return nil, err
@@ -313,7 +316,6 @@ func (r *rebuild) setStatus(value []byte) error {
 		it.series.SizeScale = s.Instrument.SizeScale
 		r.byNumber[s.Inst] = it
 		r.core.enrol(it)
-		r.core.next = max(r.core.next, s.Inst/partitionSlots+1)
 	}
 	if s.Sequence().Compare(it.status.Sequence()) <= 0 {
 		return nil
@@ -369,6 +371,7 @@ func (r *rebuild) finish(offset int64, why market.Reason, renumber bool) {
 		it.feed.book.Clear()
 		it.feed.held, it.feed.heldLevels = nil, 0
 		c.reschedule(it)
+		c.next = max(c.next, it.def.ID/partitionSlots+1)
 	}
 	c.offset = offset
 	if renumber {
