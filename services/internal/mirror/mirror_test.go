@@ -125,7 +125,6 @@ func TestSlowClients(t *testing.T) {
 			c.subscribe(m, wire.TopicRequest{Topic: topic(market.Books, "BTC-USDT").Topic, View: v}, false)
 			c.subscribe(m, topic(market.Trades, "BTC-USDT"), false)
 			c.subscribe(m, topic(market.BBOs, "BTC-USDT"), false)
-			c.view = v
 			clients = append(clients, c)
 		}
 		for i := range 6000 {
@@ -557,11 +556,9 @@ func TestStartsFromSnapshots(t *testing.T) {
 		c := newClient(t, hub, &s.def, SBE)
 		r := topic(market.Books, "BTC-USDT")
 		r.From = market.Sequence{Epoch: epoch, Seq: 10}
-		if row := c.subscribe(other, r, false); row.How != wire.HowReplay {
-			t.Errorf("resumed by %s %s from behind the snapshot", row.How, row.Why)
+		if sub, refused := other.Subscribe(Client{Conn: c.conn}, &r); refused != nil || sub.Row.How != wire.HowReplay {
+			t.Errorf("resumed by %+v (%v) from behind the snapshot", sub.Row, refused)
 		}
-		c.conn.Abort()
-		c = newClient(t, hub, &s.def, SBE)
 		c.subscribe(other, topic(market.Books, "BTC-USDT"), false)
 		c.subscribe(other, topic(market.Trades, "BTC-USDT"), false)
 		for range 10 {
