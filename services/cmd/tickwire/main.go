@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tickwire/tickwire/services/internal/conf"
 )
@@ -70,3 +71,12 @@ type usageError struct {
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
+
+// flags is a Config that defines its own.
+type flags interface {
+	RegisterFlags(fs *pflag.FlagSet)
+}
+
+func logLevel(cmd *cobra.Command, level *string) {
+	cmd.Flags().StringVar(level, "log-level", *level, "debug, info, warn or error; logs are JSON lines on stderr")
+}
