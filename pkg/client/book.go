@@ -38,8 +38,9 @@ type BookUpdate struct {
 	Asks     []market.Level
 }
 
-// BookStats counts what a book went through.
+// BookStats counts what a book went through, up to its place At.
 type BookStats struct {
+	At         market.Sequence
 	Updates    uint64 // applied
 	Snapshots  uint64 // installed
 	Verified   uint64 // updates and snapshots whose hash was compared and was right
@@ -93,7 +94,7 @@ func (b *Book) Snapshot(s *market.Snapshot) {
 func (b *Book) BookStats() BookStats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return BookStats{Updates: b.updates, Snapshots: b.snapshots, Verified: b.verified, Gaps: b.gaps, Mismatches: b.mismatches}
+	return BookStats{At: b.at, Updates: b.updates, Snapshots: b.snapshots, Verified: b.verified, Gaps: b.gaps, Mismatches: b.mismatches}
 }
 
 func (b *Book) request(r *wire.TopicRequest) {

@@ -259,7 +259,7 @@ func (c *Client) subscribe(sub subscription) error {
 
 // topic fills what all subscriptions have in common.
 func (c *Client) topic(id wire.Topic) Topic {
-	return Topic{c: c, id: id, inst: market.Instrument{Sym: id.Sym}, bad: time.Now(), shown: Syncing}
+	return Topic{c: c, id: id, inst: market.Instrument{Sym: id.Sym}, bad: time.Now(), shown: Syncing, over: make(chan struct{})}
 }
 
 func (c *Client) unsubscribe(t *Topic) {

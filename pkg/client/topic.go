@@ -84,6 +84,7 @@ type Topic struct {
 	told    uint64        // the seq of the last repeated status that is ahead of us
 	retryAt time.Time     // when a refusal that may pass is due to be tried again
 	changed chan struct{} // closed when phase changes; nil without a waiter
+	over    chan struct{} // closed when the subscription ends
 }
 
 func (t *Topic) core() *Topic { return t }
@@ -194,6 +195,9 @@ func (t *Topic) Err() error {
 	return t.err
 }
 
+// Closed is closed when the subscription has ended: refused, given up, or with the client. Err says why.
+func (t *Topic) Closed() <-chan struct{} { return t.over }
+
 // Wait waits until the subscription is in step with the edge (its book complete, its answer there) and returns nil, or
 // until it can't be, and says why.
 func (t *Topic) Wait(ctx context.Context) error {
@@ -259,6 +263,7 @@ func (t *Topic) end(err error) {
 	if t.phase != ended {
 		t.err = err
 		t.enter(ended)
+		close(t.over)
 	}
 }
 
