@@ -38,9 +38,9 @@ const (
 // without trades has no bar.
 //
 // A trade for a bar that is final already is late. It corrects the bar, or makes it if there was none, and the bar is
-// published again with Rev one higher, as long as no [MaxCorrected] final bars of the interval begin later or at the same time.
-// An older one is counted (see TooLate) and changes nothing but the 24 h values. Of the newest 64 final bars a late trade also corrects Open and Close; older
-// ones do not know any more when those happened, and keep theirs.
+// published again with Rev one higher. Only the newest [MaxCorrected] final bars of an interval are corrected; a trade for
+// an older one is counted (see TooLate) and changes nothing but the 24 h values. Of the newest 64 final bars a late trade
+// also corrects Open and Close; older ones do not know any more when those happened, and keep theirs.
 //
 // A trade gap makes those bars Incomplete that overlap the time from the newest trade to the gap, also such as
 // begin only later.

@@ -59,7 +59,7 @@ func (r *recording) read(file string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	z, err := gzip.NewReader(f)
 	if err != nil {
 		return err
@@ -167,7 +167,7 @@ func TestRecordedBook(t *testing.T) {
 			v.Update(&b)
 			followRecorded(t, v, clients[depth])
 		}
-		if applied%100 == 0 {
+		if applied%250 == 0 {
 			checkBook(t, &b, m)
 			checkViews(t, views, m)
 		}
