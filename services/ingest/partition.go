@@ -120,47 +120,65 @@ func (p *partition) watch(done <-chan error) error {
 // recover brings the core to where md.events ends.
 func (p *partition) recover(ctx context.Context) error {
 	began := time.Now()
-	raw := p.s.cluster.Topics().Raw
+	now, left, err := p.look(ctx)
+	if err != nil {
+		return err
+	}
+	do := now.plan()
+	p.core = now.restored.core
+	how := "replay"
+	switch {
+	case do.rebuild:
+		how = "rebuild"
+		err = p.rebuild(ctx, now.restored, do)
+	case !now.tail.Found && !now.snapshots:
+		how = "cold"
+	default:
+		err = p.replay(ctx, do, left)
+	}
+	if err != nil {
+		return err
+	}
+	p.resume(do)
+	p.s.m.takeovers.WithLabelValues(how).Inc()
+	p.log.Info("partition taken over",
+		zap.String("how", how), zap.String("why", do.why.String()), zap.Int64("owner_epoch", p.owner.Epoch),
+		zap.Int64("from", do.from), zap.Int64("answered", do.answered), zap.Int("instruments", len(p.core.list)),
+		zap.Duration("took", time.Since(began)))
+	return nil
+}
+
+// look reads what the owners before us have left.
+func (p *partition) look(ctx context.Context) (*situation, *tail, error) {
 	var snaps []stream.Snapshot
 	if err := p.owner.Snapshots(ctx, func(s *stream.Snapshot) error {
 		snaps = append(snaps, *s)
 		return nil
 	}); err != nil {
-		return fmt.Errorf("read snapshots: %w", err)
+		return nil, nil, fmt.Errorf("read snapshots: %w", err)
 	}
-	first, end, err := p.s.cluster.Offsets(ctx, raw, p.n)
+	first, end, err := p.s.cluster.Offsets(ctx, p.s.cluster.Topics().Raw, p.n)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	r, err := restore(p.n, p.count, snaps, first)
 	if err != nil {
+		// md.raw from its beginning, or md.events, must do.
 		p.log.Error("snapshots can not be used", zap.Error(err))
 		r = &restored{core: newCore(p.n, p.count), from: first}
 	}
-	have := len(snaps) > 0
-	snaps = nil // the payloads are in the core now
-	var left tail
+	left := new(tail)
 	t, err := p.owner.Tail(ctx, r.events, eachEvent(left.add))
 	if err != nil {
-		return fmt.Errorf("read the tail of md.events: %w", err)
+		return nil, nil, fmt.Errorf("read the tail of md.events: %w", err)
 	}
-	do := (&situation{restored: r, snapshots: have, tail: t, first: first, end: end}).plan()
-	p.core = r.core
-	how := "replay"
-	switch {
-	case do.rebuild:
-		how = "rebuild"
-		err = p.rebuild(ctx, r, do)
-	case !t.Found && !have:
-		how = "cold"
-	default:
-		err = p.replay(ctx, do, &left)
-	}
-	if err != nil {
-		return err
-	}
+	return &situation{restored: r, snapshots: len(snaps) > 0, tail: t, first: first, end: end}, left, nil
+}
+
+// resume makes everything ready for the first input that is news.
+func (p *partition) resume(do plan) {
 	if p.fetch == nil {
-		p.fetch = p.s.cluster.Fetcher(raw, p.n, do.from)
+		p.fetch = p.s.cluster.Fetcher(p.s.cluster.Topics().Raw, p.n, do.from)
 	}
 	p.core.offset = max(p.core.offset, do.answered)
 	p.owner.Start(do.answered)
@@ -170,12 +188,6 @@ func (p *partition) recover(ctx context.Context) error {
 		events: func() int64 { offset, _ := p.owner.Events.Acked(); return offset },
 		bytes:  func(n int) { p.s.m.snapshotBytes.Add(float64(n)) },
 	}
-	p.s.m.takeovers.WithLabelValues(how).Inc()
-	p.log.Info("partition taken over",
-		zap.String("how", how), zap.String("why", do.why.String()), zap.Int64("owner_epoch", p.owner.Epoch),
-		zap.Int64("from", do.from), zap.Int64("answered", do.answered), zap.Int("instruments", len(p.core.list)),
-		zap.Duration("took", time.Since(began)))
-	return nil
 }
 
 // eachEvent adapts a function of single records to Owner.Tail.
@@ -236,8 +248,10 @@ func (p *partition) replay(ctx context.Context, do plan, left *tail) error {
 func (p *partition) loop(ctx context.Context) error {
 	p.s.setRunning(p.n, true)
 	for {
-		p.alive.Store(time.Now().UnixNano())
 		if err := p.owner.Err(); err != nil {
+			return err
+		}
+		if err := p.turn(time.Now()); err != nil {
 			return err
 		}
 		b, err := p.fetch.Next(ctx)
@@ -251,9 +265,6 @@ func (p *partition) loop(ctx context.Context) error {
 		}
 		if !p.fetch.Buffered() {
 			p.owner.Events.Flush()
-		}
-		if err := p.turn(time.Now()); err != nil {
-			return err
 		}
 	}
 }

@@ -443,3 +443,50 @@ func TestUpgrade(t *testing.T) {
 	s.snapshots, s.restored.anchored, s.first = false, false, 7
 	f(plan{from: 7, answered: 6})
 }
+
+// TestStall has a loop stand still: the partition must be cut off from Kafka, which ends whatever the loop waits for.
+func TestStall(t *testing.T) {
+	x := newExchange(t, 1)
+	reg := prometheus.NewRegistry()
+	s, err := New(DefaultConfig(), Deps{Log: zap.NewNop(), Metrics: reg, Cluster: x.cluster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.StallTimeout = 100 * time.Millisecond
+	owner, err := x.cluster.TakeOver(context.Background(), 0, stream.OwnerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &partition{s: s, log: zap.NewNop(), owner: owner}
+	p.alive.Store(1)
+	done := make(chan error, 1)
+	go func() {
+		<-owner.Events.Done()
+		done <- owner.Err()
+	}()
+	if err := p.watch(done); !errors.Is(err, stream.ErrClosed) {
+		t.Errorf("the loop ended with %v", err)
+	}
+	if got := (&process{t: t, reg: reg}).value("ingest_stalls_total"); got != 1 {
+		t.Errorf("%v stalls", got)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	f := func(want string, change func(*Config)) {
+		t.Helper()
+		c := DefaultConfig()
+		change(&c)
+		if err := c.Validate(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	f("", func(*Config) {})
+	f("--compression", func(c *Config) { c.Compression = "rar" })
+	f("comes twice", func(c *Config) { c.Partitions = []int{1, 2, 1} })
+	f("negative", func(c *Config) { c.Partitions = []int{-1} })
+	f("--group", func(c *Config) { c.Group = "" })
+	f("--snapshot-interval", func(c *Config) { c.SnapshotEvery = 0 })
+	f("--stall-timeout", func(c *Config) { c.StallTimeout = time.Second })
+	f("--session-timeout", func(c *Config) { c.SessionTimeout = 0 })
+}
