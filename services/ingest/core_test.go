@@ -9,12 +9,13 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/ingest/decode"
 )
 
 // t0 is when the tests' records arrive, in Kafka's time and the venue's.
 const t0 = market.Time(1_700_000_000_000_000_000)
 
-// bench drives a core and keeps what comes out.
+// rig drives a core and keeps what comes out.
 type rig struct {
 	t      testing.TB
 	core   *core
@@ -474,4 +475,24 @@ type failer interface {
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
 	Errorf(format string, args ...any)
+}
+
+func TestKrakenDepthAndChecksum(t *testing.T) {
+	r := newRig(t)
+	r.want("status#1 live stale/start", `{"type":"instrument","sym":"X","source":"kraken","symbol":"X/USD","ps":1,"ss":1}`)
+	r.source = "kraken"
+	at := fmt.Sprintf("%d.%06d", us(0)/sec, us(0)%sec)
+	level := func(price, size string) string { return fmt.Sprintf(`[%q,%q,%q]`, price, size, at) }
+	r.want("", `{"event":"subscriptionStatus","channelName":"book-2","pair":"X/USD","status":"subscribed"}`)
+	r.want("book#1 b 10:10 9:10 a 20:10 21:10 | status#2 live live",
+		`[1,{"as":[%s,%s],"bs":[%s,%s]},"book-2","X/USD"]`, level("2.0", "1.0"), level("2.1", "1.0"), level("1.0", "1.0"), level("0.9", "1.0"))
+	sum := func(bids, asks []market.Level) uint32 { return decode.KrakenChecksum(bids, asks) }
+	// The third bid pushes the worst out of the depth, of which the venue says nothing.
+	good := sum([]market.Level{{Price: 11, Size: 20}, {Price: 10, Size: 10}}, []market.Level{{Price: 20, Size: 10}, {Price: 21, Size: 10}})
+	r.want("update#2 b 11:20 9:0 a", `[1,{"b":[%s],"c":"%d"},"book-2","X/USD"]`, level("1.1", "2.0"), good)
+	// What is pushed out at once was never there.
+	r.want("", `[1,{"b":[%s],"c":"%d"},"book-2","X/USD"]`, level("0.5", "2.0"), good)
+	r.want("status#3 live stale/checksum", `[1,{"b":[%s],"c":"%d"},"book-2","X/USD"]`, level("1.1", "3.0"), good)
+	r.want("", `[1,{"b":[%s],"c":"%d"},"book-2","X/USD"]`, level("1.1", "2.0"), good)
+	r.want("book#3 b 10:10 a 20:10 | status#4 live live", `[1,{"as":[%s],"bs":[%s]},"book-2","X/USD"]`, level("2.0", "1.0"), level("1.0", "1.0"))
 }

@@ -63,7 +63,7 @@ func (s *script) record(sym string) {
 		if s.small(8, "rescale") == 0 {
 			s.scale[sym]++
 		}
-		s.add(sym, "tickwire", `{"type":"instrument","sym":%q,"source":%q,"ps":%d,"ss":2}`, sym, s.source(sym), 2+s.scale[sym]%2)
+		s.add(sym, "tickwire", `{"type":"instrument","sym":%q,"source":%q,"ps":%d,"ss":2}`, sym, s.source(sym), 2-s.scale[sym]%2)
 	case p < 10:
 		s.add(sym, "tickwire", `{"type":"status","sym":%q,"state":%q}`, sym, []string{"live", "halted", "live", "delisted"}[s.small(4, "state")])
 	case p < 20:
