@@ -65,13 +65,13 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Dial makes a client, runs it in the background, and returns once the edge has said hello. When the first connection can't
-// be made, it says why and leaves nothing behind. From then on the client lives until Close; ctx is for dialing alone.
+// be made, it says why and leaves nothing behind. From then on the client lives until Close; ctx is for the first connection alone.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	c, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	go func() { _ = c.run(context.Background(), true) }() // ends by Close, which waits for it
+	go func() { _ = c.run(context.WithoutCancel(ctx), true) }() // ends by Close, which waits for it
 	select {
 	case <-c.hello:
 		return c, nil

@@ -59,7 +59,7 @@ type Config struct {
 	// Dial opens the transport; nil means TCP. Tests and proxies replace it.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-	// HandshakeTimeout bounds dialing, TLS and the WebSocket handshake, together. 10 s unless given.
+	// HandshakeTimeout bounds connecting, TLS and the WebSocket handshake, together. 10 s unless given.
 	HandshakeTimeout time.Duration
 	// HeartbeatTimeout is how long the edge may be silent (it sends something each second) before what we hold counts as
 	// stale and the connection is given up. 5 s unless given.

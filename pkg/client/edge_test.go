@@ -65,7 +65,7 @@ func (e *edge) serve(conn net.Conn) {
 	e.wg.Add(1)
 	go func() {
 		defer e.wg.Done()
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		br := bufio.NewReader(conn)
 		r, err := http.ReadRequest(br)
 		if err != nil {
@@ -78,7 +78,7 @@ func (e *edge) serve(conn net.Conn) {
 			}
 		}
 		sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
 			base64.StdEncoding.EncodeToString(sum[:]), r.Header.Get("Sec-WebSocket-Protocol"))
 		p := &peer{t: e.t, conn: conn, handshake: r, requests: make(chan wire.Request, 10_000), closed: make(chan uint16, 1), gate: make(chan bool, 1)}

@@ -21,7 +21,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 
 	b, err := c.Book("BTC-USDT", client.BookView{Depth: 10})
 	if err != nil {

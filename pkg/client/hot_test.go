@@ -30,7 +30,7 @@ func (deaf) WriteClose(uint16, []byte) error       { return nil }
 
 var hotInst = market.Instrument{ID: 4097, Sym: "BTC-USDT", PriceScale: 2, SizeScale: 5}
 
-func newHot(t testing.TB, enc Encoding, h Handler) *hot {
+func newHot(t testing.TB, enc Encoding, h Handler, levels int) *hot {
 	c, err := New(Config{URL: "ws://edge", Encoding: enc, Handler: h, Window: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func newHot(t testing.TB, enc Encoding, h Handler) *hot {
 		Sequence: market.Sequence{Epoch: 1, Seq: 1}, How: wire.HowSnapshot,
 	})
 	x := &hot{session: s, book: b}
-	for i := range 1000 {
+	for i := range levels {
 		x.edge.Set(market.Bid, market.Price(100_000-i), 1)
 		x.edge.Set(market.Ask, market.Price(100_001+i), 1)
 	}
@@ -91,7 +91,7 @@ func TestUpdatesDoNotAllocate(t *testing.T) {
 	n := 0
 	h := Handler{OnBook: func(_ *Book, u *BookUpdate) { n += len(u.Bids) }}
 	for name, enc := range map[string]Encoding{"sbe": SBE, "json": JSON} {
-		x := newHot(t, enc, h)
+		x := newHot(t, enc, h, 1000)
 		step := x.sbe
 		if enc == JSON {
 			step = x.json
@@ -111,7 +111,7 @@ func TestUpdatesDoNotAllocate(t *testing.T) {
 
 // BenchmarkUpdate takes in one update of 35 levels, from its bytes to the compared hash.
 func BenchmarkUpdate(b *testing.B) {
-	x := newHot(b, SBE, Handler{})
+	x := newHot(b, SBE, Handler{}, 1000)
 	var frames [2][]byte // to and fro between two states
 	for i := range frames {
 		x.next.Bids = x.next.Bids[:0]
@@ -139,7 +139,7 @@ func BenchmarkUpdate(b *testing.B) {
 
 // FuzzReceive gives a session whatever an edge may send.
 func FuzzReceive(f *testing.F) {
-	x := newHot(f, SBE, Handler{})
+	x := newHot(f, SBE, Handler{}, 3)
 	x.update(1)
 	f.Add(true, wire.AppendDelta(nil, &x.next))
 	f.Add(false, wire.AppendDeltaJSON(nil, &hotInst, &x.next, 1))
@@ -148,7 +148,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(false, wire.AppendAck(nil, &wire.Ack{ID: "1", OK: []wire.Row{{Topic: x.book.id, Inst: 1, How: wire.HowReplay}}}))
 	f.Add(true, wire.AppendTrade(nil, &market.Trade{Head: x.next.Head, Price: 1, Size: 1}))
 	f.Fuzz(func(t *testing.T, binary bool, b []byte) {
-		x := newHot(t, SBE, Handler{})
+		x := newHot(t, SBE, Handler{}, 3)
 		x.receive(binary, b)
 	})
 }

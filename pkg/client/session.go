@@ -90,7 +90,7 @@ func (c *Client) connect(ctx context.Context) (end ending) {
 	if err != nil {
 		return ending{err: err}
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	s.ws, s.net = ws, conn
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -451,9 +451,11 @@ func (s *session) nextRequest() *wire.Request {
 	r := &wire.Request{Op: op, Mode: s.c.cfg.Mode}
 	var subs []subscription
 	for _, q := range s.queue {
+		if q.op != op {
+			break
+		}
 		// The longest a topic gets: all options with all digits, a Sym of which every character is escaped.
-		room -= 200 + 6*len(q.sub.core().id.Sym)
-		if q.op != op || room < 0 && len(subs) > 0 {
+		if room -= 200 + 6*len(q.sub.core().id.Sym); room < 0 && len(subs) > 0 {
 			break
 		}
 		t := wire.TopicRequest{Topic: q.sub.core().id}

@@ -103,7 +103,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer) error {
 		}
 		return v.explain(ctx, err)
 	}
-	defer v.client.Close()
+	defer func() { _ = v.client.Close() }()
 	var err error
 	switch {
 	case cfg.Once:
@@ -245,7 +245,7 @@ func (v *viewer) verify(ctx context.Context) error {
 
 func (v *viewer) line() {
 	s := v.book.BookStats()
-	fmt.Fprintf(v.out, "%s %s %s at %v: %d updates (%.0f/s), %d hashes verified, %d gaps, %d mismatches, %d snapshots, %d reconnects\n",
+	_, _ = fmt.Fprintf(v.out, "%s %s %s at %v: %d updates (%.0f/s), %d hashes verified, %d gaps, %d mismatches, %d snapshots, %d reconnects\n",
 		time.Now().Format(time.TimeOnly), v.cfg.Sym, v.status(), s.At, s.Updates, v.meter.rate(time.Now()), s.Verified, s.Gaps, s.Mismatches,
 		s.Snapshots, v.client.Stats().Reconnects)
 }
@@ -277,7 +277,7 @@ func (v *viewer) print(ctx context.Context) error {
 	var p picture
 	return v.each(ctx, time.Second, func() {
 		v.shoot(&p, 1)
-		fmt.Fprintln(v.out, p.line())
+		_, _ = fmt.Fprintln(v.out, p.line())
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -63,8 +64,8 @@ func (v *viewer) shoot(p *picture, n int) {
 
 // draw follows the book on a terminal, whose size may change.
 func (v *viewer) draw(ctx context.Context, size func() (width, height int)) error {
-	fmt.Fprint(v.out, enter)
-	defer fmt.Fprint(v.out, leave)
+	_, _ = io.WriteString(v.out, enter)
+	defer func() { _, _ = io.WriteString(v.out, leave) }()
 	var p picture
 	var b bytes.Buffer
 	return v.each(ctx, frames, func() {
@@ -136,6 +137,7 @@ func (p *picture) level(b *bytes.Buffer, width int, side []market.Level, i int, 
 	room := min(width-numbers, 40)
 	bar := ""
 	if room > 0 {
+		// MulFixed saturates, so that no size is too large to draw.
 		bar = strings.Repeat("=", int(market.MulFixed(market.Price(room), l.Size, 0)/int64(most)))
 	}
 	p.text(b, width, color, fmt.Sprintf("%16s", decimals(l.Price, p.in.PriceScale)), plain,
