@@ -24,7 +24,7 @@ import (
 
 // exchange is an embedded broker with a writer to md.raw and a reader of md.events.
 type exchange struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	cluster *stream.Cluster
 	raw     *stream.RawWriter
@@ -69,7 +69,7 @@ func (l *eventLog) Batch(b *stream.EventBatch) error {
 	return nil
 }
 
-func newExchange(t *testing.T, partitions int) *exchange {
+func newExchange(t testing.TB, partitions int) *exchange {
 	t.Helper()
 	b := testkit.BrokerWith(t, broker.Config{Partitions: partitions})
 	x := &exchange{t: t, addr: b.Addr(), n: partitions, ids: make(map[string]int)}
@@ -131,7 +131,7 @@ func (x *exchange) trades(sym string, n int) {
 
 // process is one running service.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	s    *Service
 	stop context.CancelFunc
 	done chan struct{}
