@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"runtime/pprof"
 	"slices"
 
 	"sync/atomic"
@@ -35,6 +37,7 @@ type LatencyConfig struct {
 	Warmup      time.Duration
 	Duration    time.Duration
 	Seed        uint64
+	Profile     io.Writer // a CPU profile of the measured part; nil for none
 }
 
 // DefaultLatency is the load that the README's figures are about.
@@ -145,6 +148,9 @@ func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, subscribers 
 	r := &LatencyReport{Histogram: newHistogram()}
 	sent, cpu, began := p.sent.Load(), cpuTime(), time.Now()
 	measuring.Store(true)
+	if cfg.Profile != nil && pprof.StartCPUProfile(cfg.Profile) == nil {
+		defer pprof.StopCPUProfile()
+	}
 	_ = pause(ctx, cfg.Duration) // cut short, the report says how long it was
 	measuring.Store(false)
 	r.Sent, r.CPU, r.Elapsed = p.sent.Load()-sent, cpuTime()-cpu, time.Since(began)
@@ -164,6 +170,9 @@ func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, subscribers 
 
 // subscribe connects the subscribers, each with a random choice of instruments.
 func (cfg *LatencyConfig) subscribe(ctx context.Context, instruments []market.Instrument, measuring *atomic.Bool) ([]*subscriber, error) {
+	if err := cfg.known(ctx, len(instruments)); err != nil {
+		return nil, err
+	}
 	random := rand.New(rand.NewPCG(cfg.Seed, 2)) //nolint:gosec // a reproducible choice
 	var all []*subscriber
 	for range cfg.Subscribers {
@@ -201,6 +210,22 @@ func (cfg *LatencyConfig) subscribe(ctx context.Context, instruments []market.In
 		}
 	}
 	return all, nil
+}
+
+// known waits until the edge has a price for so many instruments.
+func (cfg *LatencyConfig) known(ctx context.Context, n int) error {
+	for {
+		list, err := client.Symbols(ctx, client.Config{URL: cfg.URL}, 300*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		if len(list) >= n {
+			return nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 // producer writes the market to md.raw on its schedule.
