@@ -44,7 +44,7 @@ chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss 
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
 
 lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
-	@set -e; for m in $(MODULES); do (cd $$m && $(GO) run $(LINT) run --config ../.golangci.yml ./...); done
+	@bad=0; for m in $(MODULES); do (cd $$m && $(GO) run $(LINT) run --config ../.golangci.yml ./...) || bad=1; done; exit $$bad
 
 generate: ## rewrite golden files and the examples in the docs
 	$(GO) test -count=1 ./pkg/wire/... -update

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"runtime/pprof"
 	"slices"
-
 	"sync/atomic"
 	"syscall"
 	"time"

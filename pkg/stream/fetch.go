@@ -46,10 +46,10 @@ type fetchResponse struct {
 }
 
 // ApiKey implements protocol.Message.
-func (*fetchRequest) ApiKey() protocol.ApiKey { return protocol.Fetch }
+func (*fetchRequest) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:staticcheck // the interface's name
 
 // ApiKey implements protocol.Message.
-func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch }
+func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:staticcheck // the interface's name
 
 // Required implements protocol.RawExchanger.
 func (*fetchRequest) Required(map[protocol.ApiKey]int16) bool { return true }

@@ -114,7 +114,7 @@ func (o *Owner) begin(ctx context.Context) error {
 		Compression:     o.opt.Compression,
 	})
 	if err := o.mark(ctx); err != nil {
-		o.endProducers(ctx)
+		_ = o.endProducers(ctx) // the error that counts is err
 		return err
 	}
 	return nil

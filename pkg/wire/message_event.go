@@ -13,12 +13,12 @@ func (m *Message) data() (Kind, error) {
 	name := f.text(kCh, maxText)
 	ch, ok := channelOf(name)
 	if f.err != nil || !ok {
-		return KindUnknown, nil
+		return KindUnknown, nil //nolint:nilerr // f keeps the error, and whoever called looks there
 	}
 	f.need(kSym, kEp, kSeq, kTS)
 	f.text(kSym, maxText)
 	if f.err != nil {
-		return KindUnknown, nil
+		return KindUnknown, nil //nolint:nilerr // as above
 	}
 	m.Out = f.time(kOut)
 	if ch == market.Statuses {

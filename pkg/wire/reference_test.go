@@ -115,7 +115,7 @@ func referenceJars(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer os.RemoveAll(fetched)
+		defer func() { _ = os.RemoveAll(fetched) }() // a leftover folder does no harm
 		if out, err := command(t, dir, "mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DoutputDirectory="+fetched); err != nil {
 			missing(t, fmt.Errorf("fetch the reference implementation of SBE: %w\n%s", err, out))
 		}

@@ -275,7 +275,8 @@ func (s *scanner) value() (t token) {
 // calls.
 func (s *scanner) skip() {
 	var open [maxNesting]byte
-	depth, first := 0, false
+	depth := 0
+	var first bool
 	for {
 		switch c := s.peek(); c {
 		case '{', '[':

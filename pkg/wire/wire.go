@@ -161,7 +161,7 @@ func (c *cursor) take(said, known int) []byte {
 	switch {
 	case c.err != nil:
 		return nil
-	case said != known && !(c.later && said > known):
+	case said != known && (!c.later || said < known):
 		c.err = ErrBlock
 		return nil
 	case said > len(c.rest):
@@ -192,7 +192,7 @@ func (c *cursor) group(known int) (block, n int) {
 	block, n = int(le.Uint16(c.rest)), int(le.Uint16(c.rest[2:]))
 	c.rest = c.rest[groupLen:]
 	switch {
-	case block != known && !(c.later && block > known):
+	case block != known && (!c.later || block < known):
 		c.err = ErrBlock
 	case n > MaxGroup:
 		c.err = ErrValue

@@ -304,7 +304,7 @@ func TestBinance(t *testing.T) {
 	want := readBinance(t, files)
 	reader, err := capture.Open(capture.Config{Format: capture.BinanceLines, Files: files, Session: "binance-1"})
 	must(t, err)
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	instrument := reader.Summary().Instruments[0]
 	s := start(t, nil)
 	const speed = 40 // 650 s of market in about 16 s

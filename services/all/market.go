@@ -88,10 +88,10 @@ func (m *Market) open(cluster *stream.Cluster) (*feed, error) {
 	f := &feed{cluster: cluster, speed: m.Speed, example: "BTC-USDT", close: func() {}}
 	now := time.Now()
 	session := fmt.Sprintf("%d", now.UnixMicro()) // never reused
-	switch {
-	case m.Kind == "none":
+	switch m.Kind {
+	case "none":
 		f.title = "none: only what arrives in " + cluster.Topics().Raw
-	case m.Kind == "sim":
+	case "sim":
 		f.sim = pump.NewSim(sim.Config{
 			Seed: m.Seed, Instruments: m.Instruments, Rate: m.Rate, Start: market.FromTime(now), Session: "sim-" + session,
 		}, 0)

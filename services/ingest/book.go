@@ -121,7 +121,7 @@ func (c *core) bookUpdate(it *instrument) (reason string) {
 		it.adopt(c.rec.Session)
 		c.hold(it)
 		return ""
-	case strange && !(numbered && c.continues(it)):
+	case strange && (!numbered || !c.continues(it)):
 		if numbered && m.Last <= f.last && !it.numbersRestart() {
 			c.stats.duplicates++
 			return ""
@@ -290,7 +290,7 @@ func (c *core) bookSnapshot(it *instrument) {
 	if f.state == market.Stale {
 		it.adopt(c.rec.Session)
 	}
-	if m.HasSeq && f.hasSeq && !(it.numbersRestart() && f.session != string(c.rec.Session)) {
+	if m.HasSeq && f.hasSeq && (!it.numbersRestart() || f.session == string(c.rec.Session)) {
 		if m.Last < f.last {
 			c.stats.outdated++
 			return

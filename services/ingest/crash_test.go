@@ -196,7 +196,7 @@ type owner struct {
 	waiting  []stream.Snapshot // until everything pending so far is durable
 	after    []int             // of waiting: how many of pending, counted from the start of the life
 	acked    int               // of pending, since the start of the life
-	commited int
+	committed int
 }
 
 type group struct {
@@ -246,7 +246,7 @@ func (o *owner) step(in []input) {
 	}
 	if len(events) > 0 {
 		o.pending = append(o.pending, group{o.next, events})
-		o.commited++
+		o.committed++
 	}
 	o.next++
 }
@@ -276,7 +276,7 @@ func (o *owner) store(n int) {
 func (o *owner) queue(list ...stream.Snapshot) {
 	for _, s := range list {
 		o.waiting = append(o.waiting, s)
-		o.after = append(o.after, o.commited)
+		o.after = append(o.after, o.committed)
 	}
 }
 

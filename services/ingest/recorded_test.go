@@ -28,7 +28,7 @@ func eachPayload(t testing.TB, name, sep string, perSecond float64, fn func(at m
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var in io.Reader = f
 	if strings.HasSuffix(name, ".gz") {
 		if in, err = gzip.NewReader(f); err != nil {

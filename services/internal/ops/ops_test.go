@@ -38,7 +38,7 @@ func TestAdmin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		body, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
@@ -65,7 +65,7 @@ func TestListenSaysWhichFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.ln.Close()
+	defer func() { _ = first.ln.Close() }()
 	_, err = Listen(Config{Addr: first.Addr()}, NewRegistry("v"), &Readiness{})
 	if err == nil || !strings.Contains(err.Error(), "--admin-addr") {
 		t.Errorf("port in use: %v; want the flag named", err)
