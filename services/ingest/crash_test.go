@@ -189,13 +189,13 @@ func (w *world) newest() []stream.Snapshot {
 
 // owner is one process's life: what it has on the way is lost when it dies.
 type owner struct {
-	w        *world
-	core     *core
-	next     int64 // input
-	pending  []group
-	waiting  []stream.Snapshot // until everything pending so far is durable
-	after    []int             // of waiting: how many of pending, counted from the start of the life
-	acked    int               // of pending, since the start of the life
+	w         *world
+	core      *core
+	next      int64 // input
+	pending   []group
+	waiting   []stream.Snapshot // until everything pending so far is durable
+	after     []int             // of waiting: how many of pending, counted from the start of the life
+	acked     int               // of pending, since the start of the life
 	committed int
 }
 
