@@ -429,6 +429,19 @@ func TestFlowWindow(t *testing.T) {
 		if drain(); r.regs != c.regs || r.seq != 1000 {
 			t.Errorf("after the window opened: at %d: %v, want %v", r.seq, r.regs, c.regs)
 		}
+		// A window that grows does not make the acks of the small one too many.
+		for range 17 {
+			if err := conn.Ack(int64(total)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn.SetWindow(1<<20, NewFrame(Text, []byte("ok")))
+		drain()
+		for i := range 16 {
+			if err := conn.Ack(int64(total)); err != nil {
+				t.Fatalf("ack %d in the new window: %v", i, err)
+			}
+		}
 		conn.Abort()
 	})
 }

@@ -93,6 +93,7 @@ func (p *pass) takeControl() (closing bool) {
 		c.bytes -= len(m.frame.data)
 		if m.window > 0 {
 			c.window.Store(m.window)
+			c.acks.Store(0) // they are counted against the window in force
 			c.heard.Store(int64(p.now))
 		}
 	}

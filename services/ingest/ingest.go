@@ -122,7 +122,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, log: deps.Log.Named("ingest"), m: newMetrics(deps.Metrics), cluster: deps.Cluster, owned: make(map[int]bool),
+		cfg: cfg, log: deps.Log, m: newMetrics(deps.Metrics), cluster: deps.Cluster, owned: make(map[int]bool),
 	}
 	s.quarantine = newQuarantine(s.cluster, s.log, s.m)
 	return s, nil

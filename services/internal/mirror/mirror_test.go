@@ -716,3 +716,28 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// TestBarsOfAnotherEpoch: after a rescale, blocks of the old numbering still lie under their keys in md.snapshots; their
+// prices have another scale and must not come back.
+func TestBarsOfAnotherEpoch(t *testing.T) {
+	play(t, func(t *testing.T, m *Mirror, _ *fanout.Hub) {
+		s := open(t, m, 5)
+		in := m.Instrument(s.def.Sym)
+		bar := market.Bar{
+			Interval: market.Minute, Start: market.Time(time.Hour), Open: 1, High: 1, Low: 1, Close: 1, Volume: 1, Trades: 1, Final: true,
+		}
+		bar.Inst, bar.Seq = s.def.ID, 1
+		var block []byte
+		for _, epoch := range []uint32{s.epoch - 1, s.epoch} {
+			bar.Epoch, bar.Start = epoch, bar.Start+market.Time(time.Minute)
+			block = wire.AppendBar(block, &bar)
+		}
+		err := m.Snapshot(0, &stream.Snapshot{Inst: s.def.ID, Kind: stream.KindBars + uint8(market.Minute), Payload: block})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := in.series.Closed(market.Minute, 10, nil); len(got) != 1 || got[0].Epoch != s.epoch {
+			t.Errorf("bars %+v; want the one of epoch %d", got, s.epoch)
+		}
+	})
+}

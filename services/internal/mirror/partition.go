@@ -98,7 +98,9 @@ func (p *partition) loadBars(s *stream.Snapshot) error {
 		if err := wire.DecodeBar(b[:n], &p.event.bar); err != nil {
 			return fmt.Errorf("bars of %s: %w", in.sym, err)
 		}
-		in.series.Final(&p.event.bar)
+		if p.event.bar.Epoch == in.statuses.seq.Epoch { // blocks of an earlier numbering keep their keys
+			in.series.Final(&p.event.bar)
+		}
 		b = b[n:]
 	}
 	return nil
