@@ -18,15 +18,16 @@ run: build ## start everything on this machine: embedded broker, simulated marke
 build: ## build bin/tickwire
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/tickwire ./services/cmd/tickwire
 
-test: ## all tests that need Go alone (those that need Java or recorded data say why they skip)
+test: ## all tests that need Go alone; those against real Apache Kafka are `make kafka`
 	CGO_ENABLED=0 $(GO) vet work
-	CGO_ENABLED=0 $(GO) test -count=1 work
+	CGO_ENABLED=0 $(GO) test -count=1 -short work
+	@echo 'Skipped here: the tests against real Apache Kafka. They are: make kafka (Java 17 and Maven).'
 
 race: ## the same tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -count=1 -race work
+	CGO_ENABLED=1 $(GO) test -count=1 -short -race work
 
 kafka: ## the tests against real Apache Kafka, and the SBE reference codec (needs Java 17 and Maven; they must not skip)
-	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -v -run 'Kafka|Reference' work | grep -vE '^=== |^\s*$$|no test files|no tests to run'
+	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run 'Kafka|Reference' work
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	@set -e; for m in $(MODULES); do cd $(CURDIR)/$$m; \

@@ -142,7 +142,7 @@ func TestFromKafka(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for s.Ready() != nil {
+	for s.Ready() != nil || s.Mirror().Instrument("BTC-USDT") == nil {
 		<-tick.C
 	}
 	for i := range 2000 {

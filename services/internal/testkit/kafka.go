@@ -54,7 +54,7 @@ type kafkaBroker struct {
 	proc   *process
 }
 
-// Kafka starts a cluster of n brokers that ends with the test. It skips the test without Java and Maven.
+// Kafka starts a cluster of n brokers that ends with the test. It skips the test without Java and Maven, and with -short.
 func Kafka(t testing.TB, n int) *KafkaCluster {
 	t.Helper()
 	return KafkaWith(t, n, KafkaOptions{})
@@ -81,6 +81,9 @@ func KafkaWith(t testing.TB, n int, o KafkaOptions) *KafkaCluster {
 
 func requireJava(t testing.TB) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out the tests against real Apache Kafka; they are: make kafka")
+	}
 	for _, tool := range []string{"java", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv(RequireJava) != "" {
