@@ -29,6 +29,11 @@ type stack struct {
 // start runs everything on an embedded broker, or on the given brokers, until the test ends.
 func start(t *testing.T, brokers []string) *stack {
 	t.Helper()
+	return startWith(t, brokers, func(*all.Config) {})
+}
+
+func startWith(t *testing.T, brokers []string, change func(*all.Config)) *stack {
+	t.Helper()
 	if brokers == nil {
 		brokers = []string{testkit.Broker(t).Addr()}
 	}
@@ -45,6 +50,7 @@ func start(t *testing.T, brokers []string) *stack {
 	for p := range n {
 		cfg.Ingest.Partitions = append(cfg.Ingest.Partitions, p)
 	}
+	change(&cfg)
 	log := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	service, err := all.New(cfg, all.Deps{Log: log, Metrics: prometheus.NewRegistry(), Out: io.Discard})
 	must(t, err)

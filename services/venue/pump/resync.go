@@ -21,12 +21,13 @@ type Resyncer struct {
 
 	mu    sync.Mutex
 	ready map[int]bool
-	stale map[string]time.Time // by sym: when it was last asked for; zero when not yet
+	stale map[string]bool      // by sym
+	asked map[string]time.Time // by sym: when it was last asked for
 }
 
 // NewResyncer follows the books of source. ask is called from the reader's goroutines and must not block.
 func NewResyncer(source string, ask func(sym string)) *Resyncer {
-	return &Resyncer{source: source, ask: ask, now: time.Now, ready: make(map[int]bool), stale: make(map[string]time.Time)}
+	return &Resyncer{source: source, ask: ask, now: time.Now, ready: make(map[int]bool), stale: make(map[string]bool), asked: make(map[string]time.Time)}
 }
 
 // Snapshot implements stream.Handler. A snapshot's status is followed by those in md.events only when it changes, so it is
@@ -79,8 +80,8 @@ func (r *Resyncer) note(s *market.Status) {
 	sym := s.Instrument.Sym
 	if s.Instrument.Source != r.source || s.Book != market.Stale || s.State == market.Delisted {
 		delete(r.stale, sym)
-	} else if _, known := r.stale[sym]; !known {
-		r.stale[sym] = time.Time{}
+	} else {
+		r.stale[sym] = true
 	}
 }
 
@@ -89,9 +90,9 @@ func (r *Resyncer) due() {
 	now := r.now()
 	var ask []string
 	r.mu.Lock()
-	for sym, asked := range r.stale {
-		if now.Sub(asked) >= ResyncEvery {
-			r.stale[sym] = now
+	for sym := range r.stale {
+		if now.Sub(r.asked[sym]) >= ResyncEvery {
+			r.asked[sym] = now
 			ask = append(ask, sym)
 		}
 	}
