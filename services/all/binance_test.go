@@ -236,7 +236,11 @@ func watch(t *testing.T, url, sym string, encoding client.Encoding, view client.
 		best: make(map[market.Time][2]market.Level),
 	}
 	full := view == client.BookView{}
-	c, err := client.Dial(t.Context(), client.Config{URL: url, Encoding: encoding, Handler: client.Handler{
+	mode := client.Conflate
+	if full {
+		mode = client.Lossless // each update is compared with the venue's ticker
+	}
+	c, err := client.Dial(t.Context(), client.Config{URL: url, Encoding: encoding, Mode: mode, Handler: client.Handler{
 		OnBook: func(b *client.Book, u *client.BookUpdate) {
 			if full {
 				bid, ask := b.BBO()
@@ -307,11 +311,10 @@ func TestBinance(t *testing.T) {
 	defer func() { _ = reader.Close() }()
 	instrument := reader.Summary().Instruments[0]
 	s := start(t, nil)
-	const speed = 40 // 650 s of market in about 16 s
 
 	var watchers []*watcher
 	var tape *tradeTape
-	replayed := s.replay(t, reader, speed, func() {
+	replayed := s.replay(t, reader, replaySpeed, func() {
 		for _, encoding := range []client.Encoding{client.SBE, client.JSON} {
 			for _, depth := range []uint16{0, 10, 25, 50, 100} {
 				for _, millis := range []uint16{0, 100, 250, 1000} {
