@@ -123,7 +123,9 @@ func ingestAll(b *testing.B, cluster *stream.Cluster, all int) time.Duration {
 		}
 	}
 	stop()
-	<-done // with everything written
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) { // with everything written
+		b.Fatal(err)
+	}
 	spent := processorTime(b) - before
 	if got := p.value("ingest_books_stale_total"); got != 0 || p.value("ingest_quarantined_total") != 0 {
 		b.Fatalf("%v books became stale, %v records were bad", got, p.value("ingest_quarantined_total"))

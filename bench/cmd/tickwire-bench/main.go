@@ -3,11 +3,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -27,7 +30,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand())
+	root.AddCommand(latencyCommand(), serveCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
 	if err != nil {
@@ -41,8 +44,8 @@ func latencyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "latency",
 		Short: "From a raw record's intended send time to the client's callback",
-		Long: `Runs everything in this process (broker, ingest, WebSocket edge, producer and clients; with --kafka the broker is that
-cluster, whose Kafka topics must exist), feeds a simulated market at a fixed rate, and measures from each record's intended
+		Long: `Runs the servers in a process of their own (broker, ingest, WebSocket edge; with --kafka the broker is that cluster, whose
+Kafka topics must exist) and producer and clients in this one, feeds a simulated market at a fixed rate, and measures from each record's intended
 send time to the callback of a client whose book was verified. Exit code 1 when a client saw a gap, a wrong hash or a loss.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,21 +77,13 @@ func latency(ctx context.Context, out io.Writer, cfg load.LatencyConfig, kafka [
 	if cfg.Rate < 1 || cfg.Instruments < 1 || cfg.Subscribers < 1 || cfg.Each < 1 || cfg.Duration <= 0 {
 		return errors.New("--rate, --instruments, --subscribers, --each and --duration must be positive")
 	}
-	serve := all.DefaultConfig()
-	serve.Kafka.Brokers, serve.Market.Kind = kafka, "none"
-	serve.BrokerAddr, serve.WS.Addr, serve.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0", ""
-	serve.WS.Drain = time.Millisecond
-	service, err := all.New(serve, all.Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Out: io.Discard})
+	server, err := startServer(ctx, kafka)
 	if err != nil {
 		return err
 	}
-	run, stop := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- service.Run(run) }()
-	report, err := measure(ctx, service, cfg, done)
-	stop()
-	if ended := <-done; err == nil {
-		err = ended
+	report, err := measure(ctx, server, cfg)
+	if stopped := server.stop(); err == nil {
+		err = stopped
 	}
 	if err != nil {
 		return err
@@ -104,19 +99,84 @@ func latency(ctx context.Context, out io.Writer, cfg load.LatencyConfig, kafka [
 	return report.Err()
 }
 
-func measure(ctx context.Context, service *all.Service, cfg load.LatencyConfig, done chan error) (*load.LatencyReport, error) {
-	select {
-	case <-service.Ready():
-	case err := <-done:
-		done <- err
-		return nil, errors.Join(errors.New("the servers did not start"), err)
-	}
-	addrs := service.Addrs()
-	cluster, err := stream.Open(stream.Config{Brokers: strings.Split(addrs.Kafka, ","), ClientID: "tickwire-bench"})
+func measure(ctx context.Context, server *server, cfg load.LatencyConfig) (*load.LatencyReport, error) {
+	cluster, err := stream.Open(stream.Config{Brokers: strings.Split(server.addrs.Kafka, ","), ClientID: "tickwire-bench"})
 	if err != nil {
 		return nil, err
 	}
 	defer cluster.Close()
-	cfg.URL, cfg.Cluster = "ws://"+addrs.WS, cluster
+	cfg.URL, cfg.Cluster, cfg.Server = "ws://"+server.addrs.WS, cluster, server.cmd.Process.Pid
+	// The producer's thread sleeps in the kernel; its processor slot should not be missing to the clients.
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	return load.Latency(ctx, cfg)
+}
+
+// server is everything but the load, in a process of its own, so that the kernel shares the processors out fairly and the
+// server's time can be told from ours.
+type server struct {
+	cmd   *exec.Cmd
+	dir   string
+	addrs all.Addrs
+}
+
+// startServer runs ourselves again as the server and waits until it is ready.
+func startServer(ctx context.Context, kafka []string) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "tickwire-bench-")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(dir, "addrs.json")
+	//nolint:gosec // it is ourselves, with our own flags
+	s := &server{dir: dir, cmd: exec.CommandContext(ctx, self, "serve", "--addr-file", file, "--kafka", strings.Join(kafka, ","))}
+	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
+	s.cmd.WaitDelay, s.cmd.Stderr = 10*time.Second, os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(time.Minute); ; <-poll.C {
+		b, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(b, &s.addrs)
+		}
+		if err == nil {
+			return s, nil
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return nil, errors.Join(errors.New("the servers did not start"), err, s.stop())
+		}
+	}
+}
+
+func (s *server) stop() error {
+	told := s.cmd.Process.Signal(syscall.SIGTERM)
+	return errors.Join(told, s.cmd.Wait(), os.RemoveAll(s.dir))
+}
+
+// serveCommand is what startServer runs.
+func serveCommand() *cobra.Command {
+	cfg := all.DefaultConfig()
+	cfg.Market.Kind, cfg.BrokerAddr, cfg.WS.Addr, cfg.Admin.Addr = "none", "127.0.0.1:0", "127.0.0.1:0", ""
+	cfg.WS.Drain = time.Millisecond
+	cmd := &cobra.Command{
+		Use: "serve", Short: "What the other commands measure", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := zap.NewProduction(zap.IncreaseLevel(zap.ErrorLevel))
+			if err != nil {
+				return err
+			}
+			service, err := all.New(cfg, all.Deps{Log: log, Metrics: prometheus.NewRegistry(), Out: io.Discard})
+			if err != nil {
+				return err
+			}
+			return service.Run(cmd.Context())
+		},
+	}
+	cfg.RegisterFlags(cmd.Flags())
+	return cmd
 }
