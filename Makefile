@@ -30,10 +30,7 @@ kafka: ## the tests against real Apache Kafka, and the SBE reference codec (need
 	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run 'Kafka|Reference' work
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
-	@set -e; for m in $(MODULES); do cd $(CURDIR)/$$m; \
-	  for pkg in $$($(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
-	    for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	      echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done; done
+	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz
 
 bench: ## every benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
