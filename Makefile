@@ -47,8 +47,9 @@ lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
 generate: ## rewrite golden files and the examples in the docs
 	$(GO) test -count=1 ./pkg/wire/... -update
 
-tidy: ## go mod tidy in every module, go work sync
-	@set -e; for m in $(MODULES); do (cd $$m && $(GO) mod tidy); done; $(GO) work sync
+tidy: ## go work sync, then go mod tidy in every module
+	$(GO) work sync
+	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) mod tidy); done
 
 alone: ## each module by itself, without the workspace, and its go.mod tidy
 	@set -e; for m in $(MODULES); do (cd $$m && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) mod tidy -diff); done
