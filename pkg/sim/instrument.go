@@ -52,7 +52,10 @@ func newInstrument(cfg *Config, l *listing, index uint64) *instrument {
 	ticks := int(l.price / l.TickSize)
 	in := &instrument{
 		listing: *l, index: index, key: []byte(l.Sym), depth: max(min(cfg.Depth, ticks/4), minDepth),
-		sequence: 1_000_000 * (index + 1), trade: 1_000_000, mood: (calm + wild) / 2,
+		sequence: 1_000_000 * (index + 1), mood: (calm + wild) / 2,
+		// A market that starts later goes on above the ids of the one before, as a venue does: up to a thousand trades a
+		// second. Otherwise its trades would be taken for those already seen.
+		trade: 1_000_000 + uint64(max(0, cfg.Start.Micros()/1000)),
 	}
 	in.pcg = *rand.NewPCG(cfg.Seed, index)
 	in.gap = uint64(min(max(ticks/(3*in.depth), 1), 96))
