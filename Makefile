@@ -38,7 +38,7 @@ bench: ## every benchmark, once
 smoke: ## a short end-to-end load run: raw records in, WebSocket deliveries out, latency from intended send times
 	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
 
-chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 20 minutes)
+chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 4 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
 
 lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
