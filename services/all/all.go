@@ -186,7 +186,7 @@ func topics(ctx context.Context, cluster *stream.Cluster) (int, error) {
 	return n, err
 }
 
-// announce waits until everything is ready, then says where to look.
+// announce waits until everything is ready and the market has arrived at the edge, then says where to look.
 func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
 	select {
 	case <-ctx.Done():
@@ -195,7 +195,7 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Rea
 	}
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	for health.Err() != nil {
+	for health.Err() != nil || feed.listed && edge.Mirror().Instrument(feed.example) == nil {
 		select {
 		case <-ctx.Done():
 			return nil

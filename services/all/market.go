@@ -76,6 +76,7 @@ func (m *Market) Validate() error {
 type feed struct {
 	title   string // for people
 	example string // an instrument to look at
+	listed  bool   // the market's instruments are known beforehand, example among them
 	source  pump.Source
 	sim     *pump.Sim // when it is simulated
 	speed   float64
@@ -115,7 +116,7 @@ func (f *feed) describe(how string, instruments []market.Instrument) {
 	if len(instruments) == 0 {
 		return
 	}
-	f.example = instruments[0].Sym
+	f.example, f.listed = instruments[0].Sym, true
 	var syms []string
 	for i := range instruments {
 		if i == 6 {
