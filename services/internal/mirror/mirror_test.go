@@ -272,6 +272,7 @@ func TestAhead(t *testing.T) {
 			if !sub.Reached() {
 				t.Errorf("%v: not reached", view)
 			}
+			settle() // the shard is done with the client's book
 			c.has = true
 			for _, side := range []market.Side{market.Bid, market.Ask} {
 				for _, l := range s.book.AppendLevels(nil, side, int(view.Depth)) {
