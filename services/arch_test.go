@@ -32,7 +32,7 @@ var fences = []struct {
 }{
 	{"github.com/segmentio/kafka-go", []string{"pkg/stream"}},
 	{"github.com/lxzan/gws", []string{"services/ws", "pkg/client"}},
-	{"github.com/valyala/fasthttp", nil},
+	{"github.com/valyala/fasthttp", []string{"services/broker"}}, // its in-memory connections, no HTTP
 	{"github.com/twmb/franz-go", []string{"services/broker"}},
 }
 

@@ -190,8 +190,12 @@ func (cfg *LatencyConfig) subscribe(ctx context.Context, instruments []market.In
 					s.record(u.Time)
 				}
 			},
-			OnTrade:    func(_ *client.Trades, m *market.Trade) { s.record(m.Time) },
-			OnTradeGap: func(_ *client.Trades, m *market.TradeGap) { s.lost += uint64(max(1, m.Missed)) },
+			OnTrade: func(_ *client.Trades, m *market.Trade) { s.record(m.Time) },
+			OnTradeGap: func(_ *client.Trades, m *market.TradeGap) {
+				if measuring.Load() { // before, the market's new session is said to be a gap, if another was here before
+					s.lost += uint64(max(1, m.Missed))
+				}
+			},
 		}})
 		if err != nil {
 			return all, err

@@ -113,10 +113,16 @@ type identity struct {
 	sequence int32
 }
 
+// minCompressed is the size below which a batch is left as it is: a few short records share little.
+const minCompressed = 1 << 10
+
 // seal writes the batch header and returns the bytes of a produce request's record set. They stay valid until the next
 // seal, add or reset.
 func (b *builder) seal(who identity, c Compression, z *codec) ([]byte, error) {
 	out := b.buf
+	if len(b.buf) < minCompressed {
+		c = Uncompressed
+	}
 	if c != Uncompressed {
 		packed, err := z.compress(append(b.packed[:0], b.buf[:setSize+batchHeader]...), b.buf[setSize+batchHeader:], c)
 		if err != nil {

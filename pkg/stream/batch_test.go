@@ -334,9 +334,15 @@ func walk(t *testing.T, raw []byte) {
 func FuzzFetchResponse(f *testing.F) {
 	f.Add(make([]byte, 80))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := fetchRequest{topic: "t"}
-		if res, err := r.parse(b); err == nil && len(res.records) > len(b) {
-			t.Fatal("records beyond the response")
+		r := fetchRequest{topic: "t", parts: []fetchPart{{partition: 0}, {partition: 3}}}
+		if r.parse(b) != nil || r.code != 0 {
+			return
+		}
+		for i := range r.parts {
+			n, _, err := wholeBatches(r.parts[i].records)
+			if n > len(r.parts[i].records) || err != nil && n != 0 {
+				t.Fatalf("%d bytes of whole batches in %d, %v", n, len(r.parts[i].records), err)
+			}
 		}
 	})
 }

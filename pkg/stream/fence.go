@@ -97,7 +97,7 @@ func (f *eventFetcher) next(ctx context.Context) (*EventBatch, error) {
 		return nil, err
 	}
 	b := &f.b
-	*b = EventBatch{Partition: int(f.req.partition), First: batch.First, Last: batch.Last, End: f.End(), from: from}
+	*b = EventBatch{Partition: int(f.partition), First: batch.First, Last: batch.Last, End: f.End(), from: from}
 	batch.from = 0 // the owner's record counts, also when reading begins behind it
 	if !batch.Next(&b.first) {
 		return b, batch.Err()

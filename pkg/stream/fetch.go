@@ -20,16 +20,31 @@ const (
 	corruptAttempts  = 3
 )
 
-// fetchRequest is a Fetch of one partition, version 11. kafka-go decodes responses through reflection into memory of its
-// own; as a protocol.RawExchanger the request writes itself and reads the answer into a buffer that is used again.
+// fetchRequest is a Fetch of some partitions of a topic that have one leader, version 11. kafka-go decodes responses through
+// reflection into memory of its own; as a protocol.RawExchanger the request writes itself and reads the answer into a
+// buffer that is used again.
 type fetchRequest struct {
-	topic     string
+	topic    string
+	parts    []fetchPart
+	leader   int32 // broker id; unknownLeader takes that of the first partition
+	maxBytes int32 // of a partition at most fetchMaxBytes
+	maxWait  time.Duration
+	clientID string
+	buf      []byte // first the request, then the response
+	code     kafka.Error
+}
+
+const unknownLeader = -1
+
+// fetchPart is one partition of a request, and the answer; its records alias the request's buffer.
+type fetchPart struct {
 	partition int32
 	offset    int64
-	maxBytes  int32
-	clientID  string
-	buf       []byte // first the request, then the response
-	res       fetchResponse
+
+	code          kafka.Error
+	highWatermark int64
+	logStart      int64
+	records       []byte
 }
 
 var (
@@ -37,37 +52,31 @@ var (
 	_ protocol.RawExchanger  = (*fetchRequest)(nil)
 )
 
-// fetchResponse is the answer; its records alias the request's buffer.
-type fetchResponse struct {
-	code          kafka.Error
-	highWatermark int64
-	logStart      int64
-	records       []byte
-}
-
 // ApiKey implements protocol.Message.
 func (*fetchRequest) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:staticcheck // the interface's name
-
-// ApiKey implements protocol.Message.
-func (*fetchResponse) ApiKey() protocol.ApiKey { return protocol.Fetch } //nolint:staticcheck // the interface's name
 
 // Required implements protocol.RawExchanger.
 func (*fetchRequest) Required(map[protocol.ApiKey]int16) bool { return true }
 
-// Broker implements protocol.BrokerMessage: the partition's leader.
+// Broker implements protocol.BrokerMessage: the partitions' leader.
 func (r *fetchRequest) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
+	if r.leader != unknownLeader {
+		return brokerOf(cluster, r.topic, r.leader)
+	}
+	first := r.parts[0].partition
 	topic, ok := cluster.Topics[r.topic]
 	if !ok {
 		return protocol.Broker{ID: -1}, protocol.NewErrNoTopic(r.topic)
 	}
-	partition, ok := topic.Partitions[r.partition]
+	partition, ok := topic.Partitions[first]
 	if !ok {
-		return protocol.Broker{ID: -1}, protocol.NewErrNoPartition(r.topic, r.partition)
+		return protocol.Broker{ID: -1}, protocol.NewErrNoPartition(r.topic, first)
 	}
 	broker, ok := cluster.Brokers[partition.Leader]
 	if !ok {
-		return protocol.Broker{ID: -1}, protocol.NewErrNoLeader(r.topic, r.partition)
+		return protocol.Broker{ID: -1}, protocol.NewErrNoLeader(r.topic, first)
 	}
+	r.leader = broker.ID
 	return broker, nil
 }
 
@@ -80,22 +89,11 @@ func (r *fetchRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	if _, err := rw.Write(r.buf); err != nil {
 		return nil, err
 	}
-	var size [4]byte
-	if _, err := io.ReadFull(rw, size[:]); err != nil {
+	var err error
+	if r.buf, err = readResponse(rw, r.buf, maxFetchResponse); err != nil {
 		return nil, err
 	}
-	n := int(int32(binary.BigEndian.Uint32(size[:])))
-	if n < 0 || n > maxFetchResponse {
-		return nil, fmt.Errorf("fetch response of %d bytes", n)
-	}
-	if cap(r.buf) < n {
-		r.buf = make([]byte, n+n/4)
-	}
-	r.buf = r.buf[:n]
-	if _, err := io.ReadFull(rw, r.buf); err != nil {
-		return nil, err
-	}
-	return r.parse(r.buf)
+	return r, r.parse(r.buf)
 }
 
 // appendTo encodes the request: header version 1, then Fetch version 11 without a session.
@@ -106,24 +104,24 @@ func (r *fetchRequest) appendTo(dst []byte) []byte {
 	dst = be.AppendUint16(dst, uint16(protocol.Fetch))
 	dst = be.AppendUint16(dst, fetchVersion)
 	dst = be.AppendUint32(dst, 0) // correlation id: a connection carries one request at a time
-	dst = be.AppendUint16(dst, uint16(len(r.clientID)))
-	dst = append(dst, r.clientID...)
+	dst = appendString(dst, r.clientID)
 	dst = be.AppendUint32(dst, ^uint32(0)) // replica id: a consumer
-	dst = be.AppendUint32(dst, uint32(fetchMaxWait.Milliseconds()))
+	dst = be.AppendUint32(dst, uint32(r.maxWait.Milliseconds()))
 	dst = be.AppendUint32(dst, 1) // min bytes
 	dst = be.AppendUint32(dst, uint32(r.maxBytes))
 	dst = append(dst, 0)                   // isolation: read uncommitted; nothing here is transactional
 	dst = be.AppendUint32(dst, 0)          // session id
 	dst = be.AppendUint32(dst, ^uint32(0)) // session epoch: no session
 	dst = be.AppendUint32(dst, 1)          // topics
-	dst = be.AppendUint16(dst, uint16(len(r.topic)))
-	dst = append(dst, r.topic...)
-	dst = be.AppendUint32(dst, 1) // partitions
-	dst = be.AppendUint32(dst, uint32(r.partition))
-	dst = be.AppendUint32(dst, ^uint32(0)) // leader epoch: unknown
-	dst = be.AppendUint64(dst, uint64(r.offset))
-	dst = be.AppendUint64(dst, ^uint64(0)) // log start: consumers have none
-	dst = be.AppendUint32(dst, uint32(r.maxBytes))
+	dst = appendString(dst, r.topic)
+	dst = be.AppendUint32(dst, uint32(len(r.parts)))
+	for i := range r.parts {
+		dst = be.AppendUint32(dst, uint32(r.parts[i].partition))
+		dst = be.AppendUint32(dst, ^uint32(0)) // leader epoch: unknown
+		dst = be.AppendUint64(dst, uint64(r.parts[i].offset))
+		dst = be.AppendUint64(dst, ^uint64(0)) // log start: consumers have none
+		dst = be.AppendUint32(dst, fetchMaxBytes)
+	}
 	dst = be.AppendUint32(dst, 0) // forgotten topics
 	dst = be.AppendUint16(dst, 0) // rack
 	be.PutUint32(dst[at:], uint32(len(dst)-at-4))
@@ -132,41 +130,60 @@ func (r *fetchRequest) appendTo(dst []byte) []byte {
 
 var errFetchResponse = errors.New("malformed fetch response")
 
-func (r *fetchRequest) parse(b []byte) (*fetchResponse, error) {
+func (r *fetchRequest) parse(b []byte) error {
 	p := fixed{b: b}
 	p.u32() // correlation id
 	p.u32() // throttle time
 	code := p.u16()
+	r.code = kafka.Error(int16(code))
 	p.u32() // session id
 	if p.bad {
-		return nil, errFetchResponse
+		return errFetchResponse
 	}
-	res := &r.res
-	*res = fetchResponse{code: kafka.Error(int16(code))}
 	if code != 0 {
-		return res, nil
+		return nil
 	}
 	topics := p.u32()
 	p.bytes(int(p.u16()))
-	partitions := p.u32()
-	if p.bad || topics != 1 || partitions != 1 || int32(p.u32()) != r.partition {
-		return nil, errFetchResponse
+	n := p.u32()
+	if p.bad || topics != 1 || int(n) != len(r.parts) {
+		return errFetchResponse
 	}
-	res.code = kafka.Error(int16(p.u16()))
-	res.highWatermark = int64(p.u64())
+	for range n {
+		part := r.part(int32(p.u32()))
+		if part == nil {
+			return errFetchResponse
+		}
+		part.parse(&p)
+	}
+	if p.bad {
+		return errFetchResponse
+	}
+	return nil
+}
+
+func (r *fetchRequest) part(partition int32) *fetchPart {
+	for i := range r.parts {
+		if r.parts[i].partition == partition {
+			return &r.parts[i]
+		}
+	}
+	return nil
+}
+
+func (a *fetchPart) parse(p *fixed) {
+	a.code = kafka.Error(int16(p.u16()))
+	a.highWatermark = int64(p.u64())
 	p.u64() // last stable offset
-	res.logStart = int64(p.u64())
+	a.logStart = int64(p.u64())
 	if aborted := int32(p.u32()); aborted > 0 {
 		p.bytes(16 * int(aborted))
 	}
 	p.u32() // preferred read replica
+	a.records = nil
 	if n := int32(p.u32()); n > 0 {
-		res.records = p.bytes(int(n))
+		a.records = p.bytes(int(n))
 	}
-	if p.bad {
-		return nil, errFetchResponse
-	}
-	return res, nil
 }
 
 // fixed reads big-endian numbers; bad is set by the first that does not fit.
@@ -206,10 +223,16 @@ func (p *fixed) u64() uint64 {
 	return 0
 }
 
-// Fetcher reads one partition in order, one request at a time. It is not safe for concurrent use.
+// Fetcher reads one partition in order. Up to the end of the log it makes requests of its own, one at a time; from there on
+// it shares them with the Cluster's other fetchers of partitions that have the same leader. It is not safe for concurrent
+// use.
 type Fetcher struct {
 	c         *Cluster
+	topic     string
+	partition int32
 	req       *fetchRequest
+	seat      *seat // nil while it makes requests of its own
+	ahead     []byte
 	reader    batchReader
 	offset    int64 // of the next batch
 	end       int64 // high watermark; -1 before the first answer
@@ -224,11 +247,8 @@ type Fetcher struct {
 // Fetcher reads partition of topic from offset on.
 func (c *Cluster) Fetcher(topic string, partition int, offset int64) *Fetcher {
 	return &Fetcher{
-		c:      c,
-		req:    &fetchRequest{topic: topic, partition: int32(partition), maxBytes: fetchMaxBytes, clientID: c.clientID},
-		offset: offset,
-		end:    -1,
-		none:   Batch{First: -1, Last: -1},
+		c: c, topic: topic, partition: int32(partition), req: new(fetchRequest), offset: offset, end: -1,
+		none: Batch{First: -1, Last: -1},
 	}
 }
 
@@ -239,7 +259,9 @@ func (f *Fetcher) Offset() int64 { return f.offset }
 func (f *Fetcher) End() int64 { return f.end }
 
 // Buffered tells whether Next will return at once. When it is false the caller has all there is: the moment to flush.
-func (f *Fetcher) Buffered() bool { return len(f.reader.rest) >= batchHeader }
+func (f *Fetcher) Buffered() bool {
+	return len(f.reader.rest) >= batchHeader || f.seat != nil && f.seat.filled()
+}
 
 // Trouble is why the last request did not get through, or nil. Next goes on trying; a caller that watches liveness looks
 // here.
@@ -277,50 +299,103 @@ func (f *Fetcher) Next(ctx context.Context) (*Batch, error) {
 // corrupt drops the response, so that the batch is read again, and gives up after a few times.
 func (f *Fetcher) corrupt(err error) error {
 	f.reader.rest = nil
+	f.leave()
 	f.corrupted++
 	if f.corrupted < corruptAttempts {
 		return nil
 	}
-	return fmt.Errorf("read %s/%d at %d: %w", f.req.topic, f.req.partition, f.offset, err)
+	return fmt.Errorf("read %s/%d at %d: %w", f.topic, f.partition, f.offset, err)
 }
 
-// fetch makes one request and tells whether records came.
+// fetch gets more and tells whether records came.
 func (f *Fetcher) fetch(ctx context.Context) (bool, error) {
-	res, err := f.roundTrip(ctx)
-	if err == nil && res.code != 0 {
-		err = res.code
+	if f.seat == nil && f.offset == f.end && f.trouble == nil {
+		f.seat = f.c.seat(f.topic, f.req.leader, f.partition, f.offset)
 	}
+	if f.seat != nil {
+		return f.await(ctx)
+	}
+	part, err := f.roundTrip(ctx)
+	if err == nil && part.code != 0 {
+		err = part.code
+	}
+	if err != nil {
+		return false, f.failed(ctx, err)
+	}
+	f.trouble, f.pause = nil, 0
+	f.end, f.logStart = part.highWatermark, part.logStart
+	f.reader.rest = part.records
+	return len(part.records) > 0, nil
+}
+
+// failed decides about an error: what may pass becomes trouble, and a pause.
+func (f *Fetcher) failed(ctx context.Context, err error) error {
 	switch {
-	case err == nil:
-		f.trouble, f.pause = nil, 0
-		f.end, f.logStart = res.highWatermark, res.logStart
-		f.reader.rest = res.records
-		return len(res.records) > 0, nil
 	case ctx.Err() != nil:
-		return false, ctx.Err()
+		return ctx.Err()
 	case errors.Is(err, kafka.OffsetOutOfRange):
-		return false, fmt.Errorf("read %s/%d at %d: %w", f.req.topic, f.req.partition, f.offset, ErrOffsetOutOfRange)
+		return fmt.Errorf("read %s/%d at %d: %w", f.topic, f.partition, f.offset, ErrOffsetOutOfRange)
 	case !transient(err):
-		return false, fmt.Errorf("read %s/%d: %w", f.req.topic, f.req.partition, err)
+		return fmt.Errorf("read %s/%d: %w", f.topic, f.partition, err)
 	}
 	f.trouble = err
 	f.pause = min(max(2*f.pause, retryPause), fetchMaxWait)
-	return false, sleep(ctx, f.pause)
+	return sleep(ctx, f.pause)
 }
 
-func (f *Fetcher) roundTrip(ctx context.Context) (*fetchResponse, error) {
+// await gets what the lane has read ahead, and waits for it at most once.
+func (f *Fetcher) await(ctx context.Context) (bool, error) {
+	for waited := false; ; waited = true {
+		batches, high, start, ok := f.seat.read(f.ahead)
+		if !ok {
+			why := f.seat.why
+			f.seat, f.ahead = nil, nil
+			if why != nil {
+				return false, f.failed(ctx, why)
+			}
+			return false, nil
+		}
+		f.ahead, f.reader.rest = batches, batches
+		if high >= 0 {
+			f.end, f.logStart = high, start
+		}
+		if waited || len(batches) > 0 {
+			return len(batches) > 0, nil
+		}
+		select {
+		case <-f.seat.wake:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// leave goes back to requests of our own.
+func (f *Fetcher) leave() {
+	if f.seat != nil {
+		f.seat.leave()
+		f.seat, f.ahead = nil, nil
+	}
+}
+
+func (f *Fetcher) roundTrip(ctx context.Context) (*fetchPart, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchMaxWait+time.Second)
 	defer cancel()
-	f.req.offset = f.offset
-	msg, err := f.c.transport.RoundTrip(ctx, f.c.addr, f.req)
-	if err != nil {
-		// The connection's goroutine may still hold the request and its buffer.
-		old := f.req
-		f.req = &fetchRequest{topic: old.topic, partition: old.partition, maxBytes: old.maxBytes, clientID: old.clientID}
+	r := f.req
+	r.topic, r.leader, r.maxBytes, r.maxWait, r.clientID = f.topic, unknownLeader, fetchMaxBytes, fetchMaxWait, f.c.clientID
+	r.parts = append(r.parts[:0], fetchPart{partition: f.partition, offset: f.offset})
+	if _, err := f.c.transport.RoundTrip(ctx, f.c.addr, r); err != nil {
+		f.req = new(fetchRequest) // the connection's goroutine may still hold the old one and its buffer
 		return nil, err
 	}
-	return msg.(*fetchResponse), nil
+	if r.code != 0 {
+		return nil, r.code
+	}
+	return &r.parts[0], nil
 }
 
-// Close frees the fetcher's memory. It need not be called when no batch was compressed.
-func (f *Fetcher) Close() { f.reader.z.close() }
+// Close ends the reading and frees the fetcher's memory.
+func (f *Fetcher) Close() {
+	f.leave()
+	f.reader.z.close()
+}

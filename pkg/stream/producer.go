@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/tickwire/tickwire/pkg/market"
 )
@@ -54,7 +52,9 @@ type Producer struct {
 	wake      chan struct{}
 	z         codec
 
-	who       identity // of the sending goroutine, except for id and epoch before it runs
+	who       identity     // of the sending goroutine, except for id and epoch before it runs
+	lane      *produceLane // of the sending goroutine; nil when the leader is not known
+	ship      shipment     // of the sending goroutine
 	retries   atomic.Uint64
 	renewedAt atomic.Int64
 
@@ -77,7 +77,6 @@ type batch struct {
 	builder
 	ownerAt    int   // where the wire.OwnerBatch value begins in buf
 	input      int64 // the input offset the batch reaches
-	sent       bool  // more than one attempt was made: an older one may still read the bytes
 	lastOffset int64
 }
 
@@ -99,7 +98,7 @@ func (c *Cluster) startProducer(topic string, partition int, who identity, cfg P
 	}
 	p := &Producer{
 		c: c, topic: topic, partition: partition, cfg: cfg, who: who, end: -1,
-		finished: make(chan struct{}), wake: make(chan struct{}, 1),
+		finished: make(chan struct{}), wake: make(chan struct{}, 1), ship: newShipment(partition),
 	}
 	p.space.L = &p.mu
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -202,7 +201,6 @@ func (p *Producer) fresh() *batch {
 		b, p.spare = p.spare[n-1], p.spare[:n-1]
 	}
 	b.reset()
-	b.sent = false
 	return b
 }
 
@@ -342,7 +340,7 @@ func (p *Producer) deliver(b *batch) error {
 	if err != nil {
 		return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
 	}
-	base, err := p.send(b, raw)
+	base, err := p.send(raw)
 	if err != nil {
 		return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
 	}
@@ -357,7 +355,7 @@ func (p *Producer) deliver(b *batch) error {
 	p.flying = nil
 	p.pending -= b.len() - setSize - batchHeader
 	p.end = b.lastOffset + 1
-	if !b.sent && cap(b.buf) <= 2*p.cfg.BatchBytes && len(p.spare) <= p.cfg.PendingBytes/p.cfg.BatchBytes {
+	if cap(b.buf) <= 2*p.cfg.BatchBytes && len(p.spare) <= p.cfg.PendingBytes/p.cfg.BatchBytes {
 		p.spare = append(p.spare, b)
 	}
 	p.space.Broadcast()
@@ -365,7 +363,7 @@ func (p *Producer) deliver(b *batch) error {
 }
 
 // send makes attempts until one is answered for good, and returns the offset of the batch's first record.
-func (p *Producer) send(b *batch, raw []byte) (int64, error) {
+func (p *Producer) send(raw []byte) (int64, error) {
 	pause := retryPause
 	for {
 		base, err := p.attempt(raw)
@@ -378,7 +376,6 @@ func (p *Producer) send(b *batch, raw []byte) (int64, error) {
 		if !transient(err) {
 			return 0, producerError(err)
 		}
-		b.sent = true
 		p.retries.Add(1)
 		if sleep(p.ctx, pause) != nil {
 			return 0, errors.Join(ErrClosed, err)
@@ -388,18 +385,19 @@ func (p *Producer) send(b *batch, raw []byte) (int64, error) {
 }
 
 func (p *Producer) attempt(raw []byte) (int64, error) {
-	ctx, cancel := context.WithTimeout(p.ctx, attemptTimeout)
-	defer cancel()
-	res, err := p.c.client.RawProduce(ctx, &kafka.RawProduceRequest{
-		Topic:        p.topic,
-		Partition:    p.partition,
-		RequiredAcks: kafka.RequireAll,
-		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(raw)},
-	})
-	if err != nil {
-		return 0, err
+	if p.lane == nil {
+		lane, err := p.c.lane(p.ctx, p.topic, p.partition)
+		if err != nil {
+			return 0, err
+		}
+		p.lane = lane
 	}
-	return res.BaseOffset, res.Error
+	p.ship.records = raw
+	p.lane.send(p.ctx, &p.ship)
+	if p.ship.err != nil {
+		p.lane = nil // the partition may have another leader by now
+	}
+	return p.ship.base, p.ship.err
 }
 
 // renewID moves the producer to the next epoch of its id, with sequence 0. A broker forgets a transactional id that was not

@@ -81,7 +81,8 @@ type SASL struct {
 type Config struct {
 	Brokers  []string // host:port of some brokers; the others are found through them
 	ClientID string
-	TLS      *tls.Config // nil speaks plain text
+	TLS      *tls.Config                                                       // nil speaks plain text
+	Dial     func(ctx context.Context, network, addr string) (net.Conn, error) // nil is the network's
 	SASL     SASL
 	Topics   Topics   // the zero value means DefaultTopics
 	Also     []string // further Kafka topics that will be read or written; others are unknown to the Cluster
@@ -106,8 +107,14 @@ type Cluster struct {
 	transport *kafka.Transport
 	client    *kafka.Client
 	dialer    *kafka.Dialer
+	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
 	closeOnce sync.Once
+	running   sync.WaitGroup // of the fetch lanes
+
+	mu           sync.Mutex
+	produceLanes map[laneKey]*produceLane
+	fetchLanes   map[laneKey]*fetchLane
 }
 
 // Open prepares a connection. It dials nothing: unreachable brokers show in the calls that need them.
@@ -128,6 +135,7 @@ func Open(cfg Config) (*Cluster, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := &kafka.Transport{
 		ClientID:       cfg.ClientID,
+		Dial:           cfg.Dial,
 		DialTimeout:    dialTimeout,
 		MetadataTTL:    metadataTTL,
 		MetadataTopics: append(cfg.Topics.names(), cfg.Also...),
@@ -143,8 +151,13 @@ func Open(cfg Config) (*Cluster, error) {
 		topics:    cfg.Topics,
 		transport: transport,
 		client:    &kafka.Client{Addr: addr, Transport: transport},
-		dialer:    &kafka.Dialer{ClientID: cfg.ClientID, Timeout: dialTimeout, TLS: cfg.TLS, SASLMechanism: mechanism},
-		cancel:    cancel,
+		dialer: &kafka.Dialer{
+			ClientID: cfg.ClientID, Timeout: dialTimeout, DialFunc: cfg.Dial, TLS: cfg.TLS, SASLMechanism: mechanism,
+		},
+		ctx:          ctx,
+		cancel:       cancel,
+		produceLanes: make(map[laneKey]*produceLane),
+		fetchLanes:   make(map[laneKey]*fetchLane),
 	}, nil
 }
 
@@ -156,6 +169,7 @@ func (c *Cluster) Close() {
 	c.closeOnce.Do(func() {
 		c.transport.CloseIdleConnections()
 		c.cancel()
+		c.running.Wait()
 	})
 }
 
@@ -287,26 +301,38 @@ func (c *Cluster) Brokers(ctx context.Context) ([]string, error) {
 
 // Leader returns the host:port of the broker that leads a partition.
 func (c *Cluster) Leader(ctx context.Context, topic string, partition int) (string, error) {
-	var leader string
-	err := c.retry(ctx, func(ctx context.Context) error {
-		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
-		if err != nil {
-			return err
-		}
-		for _, t := range res.Topics {
-			for _, p := range t.Partitions {
-				if t.Name == topic && p.ID == partition && p.Leader.Host != "" {
-					leader = brokerAddr(p.Leader)
-					return nil
-				}
-			}
-		}
-		return ErrNoTopic
+	var leader kafka.Broker
+	err := c.retry(ctx, func(ctx context.Context) (err error) {
+		leader, err = c.leader(ctx, topic, partition)
+		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
 	}
-	return leader, nil
+	return brokerAddr(leader), nil
 }
+
+// leader asks the transport, which keeps the cluster's metadata and renews it.
+func (c *Cluster) leader(ctx context.Context, topic string, partition int) (kafka.Broker, error) {
+	res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return kafka.Broker{}, err
+	}
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			switch {
+			case t.Name != topic || p.ID != partition:
+			case p.Leader.Host == "":
+				return kafka.Broker{}, errNoLeader
+			default:
+				return p.Leader, nil
+			}
+		}
+	}
+	return kafka.Broker{}, ErrNoTopic
+}
+
+// errNoLeader passes when one is elected.
+var errNoLeader = errors.New("the partition has no leader")
 
 func brokerAddr(b kafka.Broker) string { return net.JoinHostPort(b.Host, strconv.Itoa(b.Port)) }

@@ -112,8 +112,9 @@ func (s *Service) Addrs() Addrs {
 func (s *Service) Run(ctx context.Context) (err error) {
 	cfg, log := s.cfg, s.deps.Log
 	embedded := len(cfg.Kafka.Brokers) == 0
+	var b *broker.Broker
 	if embedded {
-		b, err := broker.Start(broker.Config{Addr: cfg.BrokerAddr, Topics: cfg.Kafka.Topics})
+		b, err = broker.Start(broker.Config{Addr: cfg.BrokerAddr, Topics: cfg.Kafka.Topics})
 		if err != nil {
 			return fmt.Errorf("--broker-addr: %w", err)
 		}
@@ -123,6 +124,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	kafka, err := cfg.Kafka.Stream("tickwire-all")
 	if err != nil {
 		return err
+	}
+	if embedded {
+		kafka.Dial = b.Dial
 	}
 	cluster, err := stream.Open(kafka)
 	if err != nil {

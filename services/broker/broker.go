@@ -40,13 +40,18 @@ const (
 	segmentsPerTopic  = 16
 	quarantineBytes   = 16 << 20
 	startTimeout      = 10 * time.Second
+	retentionEvery    = time.Second
+	compactEvery      = 30 // times retentionEvery
 )
 
 // Broker is a running broker.
 type Broker struct {
 	cluster   *kfake.Cluster
+	door      *door
 	addr      string
 	closeOnce sync.Once
+	closing   chan struct{}
+	cleaning  sync.WaitGroup
 }
 
 // Start starts a broker and creates its topics.
@@ -60,15 +65,16 @@ func Start(cfg Config) (*Broker, error) {
 	if cfg.TopicBytes == 0 {
 		cfg.TopicBytes = defaultTopicBytes
 	}
-	opts, err := cfg.options()
+	b := &Broker{closing: make(chan struct{})}
+	opts, err := cfg.options(&b.door)
 	if err != nil {
 		return nil, fmt.Errorf("start embedded broker: %w", err)
 	}
-	cluster, err := kfake.NewCluster(opts...)
-	if err != nil {
+	if b.cluster, err = kfake.NewCluster(opts...); err != nil {
 		return nil, fmt.Errorf("start embedded broker: %w", err)
 	}
-	b := &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0]}
+	b.addr = b.cluster.ListenAddrs()[0]
+	b.cleaning.Go(b.clean)
 	if !cfg.NoTopics {
 		if err := b.createTopics(&cfg); err != nil {
 			b.Close()
@@ -81,10 +87,42 @@ func Start(cfg Config) (*Broker, error) {
 // Addr is the broker's host:port.
 func (b *Broker) Addr() string { return b.addr }
 
-// Close stops the broker and forgets everything.
-func (b *Broker) Close() { b.closeOnce.Do(b.cluster.Close) }
+// Dial connects to the broker through memory, for clients in this process; it fits stream.Config.
+func (b *Broker) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if addr != b.addr {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	return b.door.dial(ctx)
+}
 
-func (cfg *Config) options() ([]kfake.Opt, error) {
+// Close stops the broker and forgets everything.
+func (b *Broker) Close() {
+	b.closeOnce.Do(func() {
+		close(b.closing)
+		b.cleaning.Wait()
+		b.cluster.Close()
+	})
+}
+
+// clean keeps memory bounded. kfake's own cleaner does both at once, at one interval; but it serves nobody while it compacts,
+// which takes milliseconds, and md.snapshots grows slowly, while md.raw may grow fast.
+func (b *Broker) clean() {
+	tick := time.NewTicker(retentionEvery)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-b.closing:
+			return
+		case <-tick.C:
+		}
+		if n%compactEvery == 0 {
+			b.cluster.Compact()
+		}
+		b.cluster.ApplyRetention()
+	}
+}
+
+func (cfg *Config) options(d **door) ([]kfake.Opt, error) {
 	host, port, err := cfg.listenAddr()
 	if err != nil {
 		return nil, err
@@ -96,11 +134,14 @@ func (cfg *Config) options() ([]kfake.Opt, error) {
 			if err != nil {
 				return nil, err
 			}
-			return net.Listen(network, net.JoinHostPort(host, p))
+			l, err := net.Listen(network, net.JoinHostPort(host, p))
+			if err != nil {
+				return nil, err
+			}
+			*d = openDoor(l)
+			return *d, nil
 		}),
 		kfake.GroupMinSessionTimeout(time.Second),
-		// Retention and compaction run when the cleaner wakes up; its default is an hour.
-		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": "1000"}),
 	}
 	if cfg.TLS != nil {
 		opts = append(opts, kfake.TLS(cfg.TLS))

@@ -66,6 +66,8 @@ func suite(t *testing.T, e *env) {
 	t.Run("reader", func(t *testing.T) { testReader(t, e) })
 	t.Run("fenced by readers", func(t *testing.T) { testFencedReader(t, e) })
 	t.Run("group", func(t *testing.T) { testGroup(t, e) })
+	t.Run("shared fetch", func(t *testing.T) { testSharedFetch(t, e) })
+	t.Run("shared produce", func(t *testing.T) { testSharedProduce(t, e) })
 }
 
 func TestEmbedded(t *testing.T) {
@@ -77,6 +79,16 @@ func TestEmbedded(t *testing.T) {
 	e := &env{brokers: []string{b.Addr()}, replicas: 1}
 	suite(t, e)
 	t.Run("check", func(t *testing.T) { testCheck(t, e, false) })
+}
+
+// TestInside speaks to the embedded broker as a process does that has started it: through memory.
+func TestInside(t *testing.T) {
+	b, err := broker.Start(broker.Config{NoTopics: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	suite(t, &env{brokers: []string{b.Addr()}, replicas: 1, config: stream.Config{Dial: b.Dial}})
 }
 
 // readAll reads a partition from offset to end and calls fn with each record.
