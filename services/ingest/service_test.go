@@ -71,8 +71,13 @@ func (l *eventLog) Batch(b *stream.EventBatch) error {
 
 func newExchange(t testing.TB, partitions int) *exchange {
 	t.Helper()
-	b := testkit.BrokerWith(t, broker.Config{Partitions: partitions})
-	x := &exchange{t: t, addr: b.Addr(), n: partitions, ids: make(map[string]int)}
+	return newExchangeOn(t, broker.Config{Partitions: partitions})
+}
+
+func newExchangeOn(t testing.TB, cfg broker.Config) *exchange {
+	t.Helper()
+	b := testkit.BrokerWith(t, cfg)
+	x := &exchange{t: t, addr: b.Addr(), n: cfg.Partitions, ids: make(map[string]int)}
 	x.cluster = x.open()
 	x.events = eventLog{events: make(map[int][][]byte), beats: make(map[int]int), grown: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
