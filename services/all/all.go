@@ -197,14 +197,16 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Rea
 		return nil
 	case <-edge.Listening():
 	}
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for health.Err() != nil || feed.listed && edge.Mirror().Instrument(feed.example) == nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-poll.C:
+	if err := s.await(ctx, func() string {
+		if err := health.Err(); err != nil {
+			return err.Error()
 		}
+		if feed.listed && edge.Mirror().Instrument(feed.example) == nil {
+			return feed.example + " has not come through Kafka yet"
+		}
+		return ""
+	}); err != nil {
+		return nil //nolint:nilerr // it was told to stop
 	}
 	s.addrs.WS, s.addrs.Kafka = edge.Addr(), strings.Join(brokers, ",")
 	if s.cfg.AddrFile != "" {
@@ -236,6 +238,29 @@ Stop with Ctrl-C.
 `, feed.title, scheme, s.addrs.WS, admin, kafka, program(), feed.example, s.addrs.WS)
 	return err
 }
+
+// await waits until missing names nothing any more, and says now and then what it waits for.
+func (s *Service) await(ctx context.Context, missing func() string) error {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	tell := time.NewTicker(tellEvery)
+	defer tell.Stop()
+	for what := missing(); what != ""; what = missing() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+		case <-tell.C:
+			if _, err := fmt.Fprintf(s.deps.Out, "Still waiting: %s.\n", what); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tellEvery is how often a person who waits hears why.
+const tellEvery = 5 * time.Second
 
 // program is how the person called us.
 func program() string {

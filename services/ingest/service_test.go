@@ -477,6 +477,28 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestStuck has a loop that does not end even when it is cut off: the process must hear of it.
+func TestStuck(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes as long as a partition may take to close")
+	}
+	x := newExchange(t, 1)
+	s, err := New(DefaultConfig(), Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Cluster: x.cluster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.StallTimeout = 100 * time.Millisecond
+	owner, err := x.cluster.TakeOver(context.Background(), 0, stream.OwnerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &partition{s: s, log: zap.NewNop(), owner: owner}
+	p.alive.Store(1)
+	if err := p.watch(make(chan error)); !errors.Is(err, ErrStuck) {
+		t.Errorf("a loop that never ends: %v", err)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	f := func(want string, change func(*Config)) {
 		t.Helper()
