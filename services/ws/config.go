@@ -18,10 +18,14 @@ type Config struct {
 	TLSCert    string // PEM files; both or none
 	TLSKey     string
 	MaxConns   int
-	MaxTopics  int     // of one connection
-	MaxMessage int     // bytes of a client's message
-	Ops        float64 // requests per second of one connection
+	MaxPerIP   int      // connections from one address; 0 is no limit
+	Origins    []string // of web pages that may connect; none is all
+	Proxies    []string // networks whose X-Forwarded-For is believed
+	MaxTopics  int      // of one connection
+	MaxMessage int      // bytes of a client's message
+	Ops        float64  // requests per second of one connection
 	OpsBurst   int
+	Idle       time.Duration // how long a connection may have no subscription; 0 is for ever
 	Drain      time.Duration // how long clients are sent away at the end
 	Shards     int           // loops that write
 	Flush      time.Duration // pause between writes to the same clients
@@ -31,16 +35,17 @@ type Config struct {
 // DefaultConfig listens on loopback, port 8081, without TLS.
 func DefaultConfig() Config {
 	return Config{
-		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
-		Drain: 5 * time.Second, Shards: 1, Mirror: mirror.DefaultConfig(),
+		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxPerIP: 1000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
+		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Mirror: mirror.DefaultConfig(),
 	}
 }
 
 // Times of one connection.
 const (
-	handshakeTimeout = 5 * time.Second
+	handshakeTimeout = 5 * time.Second  // TLS, the request and its answer together
 	messageTimeout   = 10 * time.Second // from a message's first byte to its last
 	idleTimeout      = 70 * time.Second // without a byte, though pings ask for one
+	sweepEvery       = time.Second      // how often these three are looked at
 	pingEvery        = 20 * time.Second
 	writeTimeout     = 60 * time.Second // without progress
 	closeTimeout     = time.Second      // for the peer's half of the farewell
@@ -56,10 +61,14 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `FILE` with the WebSocket listener's certificate (default: no TLS)")
 	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM `FILE` with the key of --tls-cert")
 	fs.IntVar(&c.MaxConns, "ws-max-conns", c.MaxConns, "connections at a time")
+	fs.IntVar(&c.MaxPerIP, "ws-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
+	fs.StringSliceVar(&c.Origins, "ws-origins", c.Origins, "`ORIGIN,…` of the web pages that may connect, such as https://app.example.org or https://*.example.org (default: all)")
+	fs.StringSliceVar(&c.Proxies, "trusted-proxies", c.Proxies, "`CIDR,…` of proxies whose X-Forwarded-For names the client (default: none)")
 	fs.IntVar(&c.MaxTopics, "ws-max-topics", c.MaxTopics, "topics of one connection")
 	fs.IntVar(&c.MaxMessage, "ws-max-message", c.MaxMessage, "bytes of a client's message")
 	fs.Float64Var(&c.Ops, "ws-ops", c.Ops, "requests per second of one connection")
 	fs.IntVar(&c.OpsBurst, "ws-ops-burst", c.OpsBurst, "requests of one connection at once")
+	fs.DurationVar(&c.Idle, "ws-idle", c.Idle, "how long a connection may be without a subscription; 0 for ever")
 	fs.DurationVar(&c.Drain, "ws-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
 	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients")
 	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "pause between writes, for very large audiences: 0, 5ms, 20ms or 50ms")
@@ -76,6 +85,10 @@ func (c *Config) Validate() error {
 		return errors.New("--tls-cert and --tls-key go together")
 	case c.MaxConns < 1:
 		return errors.New("--ws-max-conns: at least 1")
+	case c.MaxPerIP < 0:
+		return errors.New("--ws-max-conns-per-ip: not negative")
+	case c.Idle < 0:
+		return errors.New("--ws-idle: not negative")
 	case c.MaxTopics < 1:
 		return errors.New("--ws-max-topics: at least 1")
 	case c.MaxMessage < 1<<10 || c.MaxMessage > 16<<10:
@@ -88,6 +101,12 @@ func (c *Config) Validate() error {
 		return errors.New("--ws-shards: from 1 to 64")
 	case c.Flush < 0 || c.Flush > time.Second:
 		return errors.New("--ws-flush: from 0 to 1s")
+	}
+	if _, err := parseOrigins(c.Origins); err != nil {
+		return fmt.Errorf("--ws-origins: %w", err)
+	}
+	if _, err := parseProxies(c.Proxies); err != nil {
+		return fmt.Errorf("--trusted-proxies: %w", err)
 	}
 	return c.Mirror.Validate()
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -25,27 +26,51 @@ type refusal struct {
 	status  int
 	msg     string
 	headers string
+	reason  string // of metrics; "" when the request itself is wrong
 }
 
 func (r *refusal) Error() string { return r.msg }
 
+// The refusals of those who would be welcome at another time, or from elsewhere.
+var (
+	refusedDraining = refusal{
+		status: http.StatusServiceUnavailable, msg: "the server restarts; try another one",
+		headers: "Retry-After: 1\r\n", reason: reasonDraining,
+	}
+	refusedFull = refusal{
+		status: http.StatusTooManyRequests, msg: "too many connections; try another server",
+		headers: "Retry-After: 10\r\n", reason: reasonCrowd,
+	}
+	refusedPlace = refusal{
+		status: http.StatusTooManyRequests, msg: "too many connections from your address",
+		headers: "Retry-After: 10\r\n", reason: reasonAddress,
+	}
+	refusedOrigin = refusal{status: http.StatusForbidden, msg: "this origin may not connect", reason: reasonOrigin}
+)
+
+// visitor is a connection that is not a session yet.
+type visitor struct {
+	conn   net.Conn
+	peer   netip.Addr
+	place  place
+	seated bool
+}
+
 // handshake turns a connection into a session.
-func (s *Server) handshake(ctx context.Context, conn net.Conn) {
-	c, err := s.upgrade(ctx, conn)
+func (s *Server) handshake(ctx context.Context, v *visitor) {
+	c, err := s.upgrade(ctx, v)
 	if err != nil {
-		s.metrics.handshakeFailures.Inc()
-		s.log.Debug("handshake", zap.Stringer("peer", conn.RemoteAddr()), zap.Error(err))
-		s.refuse(conn, err)
-		s.leave()
+		s.refuse(v.conn, err)
+		s.crowd.leave(v.place, v.seated)
 		return
 	}
 	// On a goroutine of its own: the stack that the handshake needed is given back.
 	s.running.Go(c.serve)
 }
 
-func (s *Server) upgrade(ctx context.Context, raw net.Conn) (*session, error) {
-	conn := raw
-	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
+	raw := v.conn
+	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, err
 	}
 	limitUnsent(raw)
@@ -54,9 +79,9 @@ func (s *Server) upgrade(ctx context.Context, raw net.Conn) (*session, error) {
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, err
 		}
-		conn = secure
+		v.conn = secure
 	}
-	header := &headerReader{r: conn, left: maxHeader}
+	header := &headerReader{r: v.conn, left: maxHeader}
 	buffered := bufio.NewReaderSize(header, 4<<10)
 	request, err := http.ReadRequest(buffered)
 	if err != nil {
@@ -66,16 +91,35 @@ func (s *Server) upgrade(ctx context.Context, raw net.Conn) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.admit(v, request); err != nil {
+		return nil, err
+	}
 	early, err := buffered.Peek(buffered.Buffered())
 	if err != nil {
 		return nil, err
 	}
-	c := newSession(s, conn, protocol, bytes.Clone(early))
+	c := newSession(s, v, protocol, bytes.Clone(early))
 	socket, err := s.upgraders[protocol].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, 512), request)
 	if err != nil {
 		return nil, err
 	}
 	return c, c.begin(socket)
+}
+
+// admit decides whether there is a place for a client whose request is in order.
+func (s *Server) admit(v *visitor, r *http.Request) error {
+	switch {
+	case s.draining.Load():
+		return &refusedDraining
+	case !s.origins.allow(r.Header):
+		return &refusedOrigin
+	}
+	from := placeOf(s.proxies.client(v.peer, r.Header))
+	if full := s.crowd.sit(v.place, from); full != nil {
+		return full
+	}
+	v.place, v.seated = from, true
+	return nil
 }
 
 // headerReader reads a request's header, up to a limit, and remembers what went wrong: package http reports half a line
@@ -137,8 +181,8 @@ func negotiate(r *http.Request) (string, error) {
 	}
 	protocol := ""
 	for _, offer := range tokens(h, "Sec-WebSocket-Protocol") {
-		if protocol == "" && (offer == wire.SubprotocolJSON || offer == wire.SubprotocolSBE) {
-			protocol = offer
+		if known := subprotocol(offer); protocol == "" {
+			protocol = known
 		}
 	}
 	h.Set("Connection", "Upgrade")
@@ -149,6 +193,16 @@ func negotiate(r *http.Request) (string, error) {
 		h.Set("Sec-WebSocket-Protocol", protocol)
 	}
 	return protocol, nil
+}
+
+// subprotocol returns our own spelling of an offer, which does not hold on to the request, or "".
+func subprotocol(offer string) string {
+	for _, known := range []string{wire.SubprotocolJSON, wire.SubprotocolSBE} {
+		if offer == known {
+			return known
+		}
+	}
+	return ""
 }
 
 // tokens lists the comma-separated values of a header, of all its lines.
@@ -174,8 +228,14 @@ func contains(h http.Header, key, token string) bool {
 
 // refuse answers with what went wrong, if there is something to say, and closes the connection.
 func (s *Server) refuse(conn net.Conn, err error) {
+	s.log.Debug("handshake", zap.Stringer("peer", conn.RemoteAddr()), zap.Error(err))
 	var r *refusal
-	if errors.As(err, &r) {
+	if !errors.As(err, &r) || r.reason == "" {
+		s.metrics.refused.WithLabelValues(reasonHandshake).Inc()
+	} else {
+		s.metrics.refused.WithLabelValues(r.reason).Inc()
+	}
+	if r != nil {
 		text := r.msg + "\n"
 		_ = conn.SetDeadline(time.Now().Add(closeTimeout)) // fails on a dead connection, as the write then does
 		_, err := fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",

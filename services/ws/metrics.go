@@ -9,27 +9,36 @@ import (
 
 // metrics are what the edge tells its operator. What the fan-out and the mirror count is read when asked for.
 type metrics struct {
-	refused           prometheus.Counter
-	handshakeFailures prometheus.Counter
-	violations        prometheus.Counter
-	panics            prometheus.Counter
-	requests          prometheus.Counter
-	errors            *prometheus.CounterVec
+	refused    *prometheus.CounterVec
+	violations prometheus.Counter
+	panics     prometheus.Counter
+	requests   prometheus.Counter
+	errors     *prometheus.CounterVec
 }
+
+// Why a connection did not become a session.
+const (
+	reasonCrowd     = "crowd"
+	reasonAddress   = "address"
+	reasonOrigin    = "origin"
+	reasonDraining  = "draining"
+	reasonHandshake = "handshake" // it is not in order, or was broken off
+)
 
 func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := &metrics{
-		refused:           counter("ws_connections_refused_total", "Connections closed because there were too many."),
-		handshakeFailures: counter("ws_handshake_failures_total", "Connections that did not become a WebSocket."),
-		violations:        counter("ws_protocol_violations_total", "Connections closed because of a frame that is not allowed."),
-		panics:            counter("ws_panics_total", "Panics while reading from a client."),
-		requests:          counter("ws_requests_total", "Requests of clients."),
-		errors:            prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_errors_total", Help: "Requests and topics refused."}, []string{"code"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ws_connections_refused_total", Help: "Connections that did not become a WebSocket.",
+		}, []string{"reason"}),
+		violations: counter("ws_protocol_violations_total", "Connections closed because of a frame that is not allowed."),
+		panics:     counter("ws_panics_total", "Panics while reading from a client."),
+		requests:   counter("ws_requests_total", "Requests of clients."),
+		errors:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_errors_total", Help: "Requests and topics refused."}, []string{"code"}),
 	}
-	all := []prometheus.Collector{m.refused, m.handshakeFailures, m.violations, m.panics, m.requests, m.errors, latency{s}}
+	all := []prometheus.Collector{m.refused, m.violations, m.panics, m.requests, m.errors, latency{s}}
 	hub, mirror := s.hub.Stats(), s.mirror.Stats()
 	for _, c := range []struct {
 		name, help string
@@ -72,9 +81,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 
 // subscriptions counts what clients are subscribed to.
 func (s *Server) subscriptions() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.sessions {
+	for _, c := range s.all(nil) {
 		c.mu.Lock()
 		n += max(0, len(c.subs)-own)
 		c.mu.Unlock()

@@ -43,6 +43,11 @@ type Server struct {
 	metrics   *metrics
 	tls       *tls.Config
 	upgraders map[string]*gws.Upgrader // by subprotocol; "" is none
+	origins   origins
+	proxies   proxies
+	crowd     *crowd
+	workers   *workers
+	start     time.Time
 
 	listening chan struct{}
 	addr      string // set before listening is closed
@@ -51,10 +56,10 @@ type Server struct {
 	pings     []*fanout.Topic // a connection belongs to one, so that pings are spread
 
 	mu       sync.Mutex
-	sessions map[*session]struct{}
-	conns    int // handshakes included
+	sessions []*session // each knows its place
 	number   uint64
 	running  sync.WaitGroup
+	swept    []*session // the sweep's own
 }
 
 // New prepares an edge. It binds nothing and starts nothing.
@@ -68,8 +73,14 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
-		listening: make(chan struct{}), sessions: make(map[*session]struct{}),
+		listening: make(chan struct{}), crowd: newCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass}),
+	}
+	if s.origins, err = parseOrigins(cfg.Origins); err != nil {
+		return nil, err
+	}
+	if s.proxies, err = parseProxies(cfg.Proxies); err != nil {
+		return nil, err
 	}
 	s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
 	s.beat = s.hub.NewControlTopic()
@@ -133,23 +144,25 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { s.follow(feed) })
 	feeding.Go(func() { s.keepTime(feed) })
-	closed := make(chan struct{})
-	unhook := context.AfterFunc(ctx, func() {
-		s.draining.Store(true)
-		_ = ln.Close() // accept ends by it
-		close(closed)
-	})
-	err := s.accept(ctx, ln)
-	if unhook() {
-		_ = ln.Close() // accept has said why it ended
-	} else {
-		<-closed
+	s.workers.start()
+	// So does accept: those who come now are told to go elsewhere.
+	door, shut := context.WithCancel(context.WithoutCancel(ctx))
+	broken := make(chan error, 1)
+	feeding.Go(func() { broken <- s.accept(door, ln) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-broken:
 	}
+	s.draining.Store(true)
 	s.drain()
+	shut()
+	_ = ln.Close() // accept ends by it, or has said why it ended
 	stop()
 	feeding.Wait()
 	s.hub.Close()
 	s.running.Wait()
+	s.workers.stop()
 	return err
 }
 
@@ -188,36 +201,24 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		pause = 0
-		if !s.enter() {
-			s.metrics.refused.Inc()
+		v := &visitor{conn: conn, peer: peerOf(conn)}
+		if !s.proxies.contain(v.peer) {
+			v.place = placeOf(v.peer)
+		}
+		if !s.crowd.enter(v.place) {
+			s.metrics.refused.WithLabelValues(reasonCrowd).Inc()
 			_ = conn.Close() // there is no room to say why
 			continue
 		}
-		s.running.Go(func() { s.handshake(ctx, conn) })
+		s.running.Go(func() { s.handshake(ctx, v) })
 	}
-}
-
-// enter counts a connection in, if there is room for it.
-func (s *Server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.conns >= s.cfg.MaxConns {
-		return false
-	}
-	s.conns++
-	return true
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns--
 }
 
 func (s *Server) add(c *session) (number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sessions[c] = struct{}{}
+	c.index = len(s.sessions)
+	s.sessions = append(s.sessions, c)
 	s.number++
 	return s.number
 }
@@ -225,12 +226,36 @@ func (s *Server) add(c *session) (number uint64) {
 func (s *Server) remove(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, c)
+	end := len(s.sessions) - 1
+	last := s.sessions[end]
+	s.sessions[c.index], last.index = last, c.index
+	s.sessions[end] = nil
+	s.sessions = s.sessions[:end]
 }
 
-// keepTime sends heartbeats and pings.
+// all copies the list of sessions into dst.
+func (s *Server) all(dst []*session) []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(dst[:0], s.sessions...)
+}
+
+// now is the edge's clock. It starts at one nanosecond, so that zero can mean never.
+func (s *Server) now() time.Duration { return time.Since(s.start) + 1 }
+
+// sweep ends the connections whose time is up. One look at all of them each second costs less than a timer for each.
+func (s *Server) sweep() {
+	s.swept = s.all(s.swept)
+	now := s.now()
+	for i, c := range s.swept {
+		c.check(now)
+		s.swept[i] = nil
+	}
+}
+
+// keepTime sends heartbeats and pings, and looks for those whose time is up.
 func (s *Server) keepTime(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	ping := []byte("tickwire")
 	for n := 0; ; n++ {
@@ -241,18 +266,17 @@ func (s *Server) keepTime(ctx context.Context) {
 			beat := wire.AppendHeartbeat(nil, market.FromTime(now))
 			s.beat.SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Text, beat))
 			s.pings[n%len(s.pings)].SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Ping, ping))
+			s.sweep()
 		}
 	}
 }
 
-// drain sends every client away, one after the other over the window.
+// drainWave is how often some of the clients are sent away.
+const drainWave = 50 * time.Millisecond
+
+// drain sends every client away, in waves over the window.
 func (s *Server) drain() {
-	s.mu.Lock()
-	all := make([]*session, 0, len(s.sessions))
-	for c := range s.sessions {
-		all = append(all, c)
-	}
-	s.mu.Unlock()
+	all := s.all(nil)
 	if len(all) == 0 {
 		return
 	}
@@ -264,9 +288,17 @@ func (s *Server) drain() {
 	}
 	bye := closeFrame(wire.CloseRestart, "the server restarts")
 	begin := time.Now()
-	for i, c := range all {
-		time.Sleep(time.Until(begin.Add(s.cfg.Drain * time.Duration(i) / time.Duration(len(all)))))
-		c.conn.Close(bye)
+	for sent := 0; sent < len(all); {
+		due := len(all)
+		if passed := time.Since(begin); passed < s.cfg.Drain {
+			due = int(float64(len(all)) * float64(passed+drainWave) / float64(s.cfg.Drain+drainWave))
+		}
+		for ; sent < due; sent++ {
+			all[sent].conn.Close(bye)
+		}
+		if sent < len(all) {
+			time.Sleep(drainWave)
+		}
 	}
 	deadline := time.NewTimer(closeTimeout + time.Second)
 	defer deadline.Stop()

@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -31,8 +29,10 @@ type session struct {
 	ops    bucket // requests
 	errs   bucket // refused for rate, before the connection is closed
 
-	closing atomic.Bool   // the farewell is said, or the transport dead
-	gone    chan struct{} // closed with closing
+	place place         // counted for it
+	index int           // in Server.sessions, guarded by its mutex
+	alone time.Duration // since when the client has had no subscription; the sweep's own
+	gone  chan struct{} // closed when the farewell is said, or the transport dead
 
 	mu   sync.Mutex
 	subs []*subscription
@@ -48,16 +48,17 @@ type subscription struct {
 	late     *time.Timer // ends it when this edge does not catch up with the client
 }
 
-func newSession(s *Server, conn net.Conn, protocol string, early []byte) *session {
+func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 	c := &session{
-		s: s, format: mirror.JSON, gone: make(chan struct{}),
+		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
 		ops:  bucket{rate: s.cfg.Ops, burst: float64(s.cfg.OpsBurst)},
 		errs: bucket{rate: 1, burst: 100},
 	}
 	if protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
 	}
-	c.socket = socket{Conn: conn, session: c, early: early, guard: newGuard(s.cfg.MaxMessage)}
+	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(s.cfg.MaxMessage)
+	c.socket.heard.Store(int64(s.now()))
 	return c
 }
 
@@ -96,14 +97,17 @@ const own = 2
 // serve reads until the connection ends, and cleans up.
 func (c *session) serve() {
 	defer c.end()
-	defer func() {
-		if r := recover(); r != nil {
-			c.s.metrics.panics.Inc()
-			c.s.log.Error("reading from a client", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
-			c.conn.Abort()
-		}
-	}()
+	defer c.survive()
 	c.ws.ReadLoop()
+}
+
+// survive is deferred where a client's bytes are handled: a fault there ends that connection and no other.
+func (c *session) survive() {
+	if r := recover(); r != nil {
+		c.s.metrics.panics.Inc()
+		c.s.log.Error("reading from a client", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+		c.conn.Abort()
+	}
 }
 
 // end waits for the farewell to be written, closes the transport and gives everything back.
@@ -126,7 +130,7 @@ func (c *session) end() {
 	c.subs = nil
 	c.mu.Unlock()
 	c.s.remove(c)
-	c.s.leave()
+	c.s.crowd.leave(c.place, true)
 }
 
 func (s *subscription) cancel() {
@@ -156,6 +160,41 @@ func (c *session) violated(v *violation) {
 	}
 }
 
+// check ends the connection if its time is up. The sweep calls it.
+func (c *session) check(now time.Duration) {
+	began := time.Duration(c.socket.began.Load())
+	switch {
+	case began != 0 && now-began > messageTimeout:
+		c.bye(closePolicy, "a message took too long")
+	case now-time.Duration(c.socket.heard.Load()) > idleTimeout:
+		c.bye(closePolicy, "pings were not answered")
+	case c.lonely(now):
+		c.bye(wire.CloseNoSubscription, "no subscription")
+	}
+}
+
+// lonely tells whether the client has had no subscription for too long.
+func (c *session) lonely(now time.Duration) bool {
+	c.mu.Lock()
+	n := len(c.subs) - own
+	c.mu.Unlock()
+	switch {
+	case c.s.cfg.Idle == 0 || n > 0:
+		c.alone = 0
+	case c.alone == 0:
+		c.alone = now
+	default:
+		return now-c.alone >= c.s.cfg.Idle
+	}
+	return false
+}
+
+// bye says why the connection ends, and waits for the peer's farewell no longer than usual, whether or not it takes ours.
+func (c *session) bye(code int, reason string) {
+	c.conn.Close(closeFrame(code, reason))
+	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
+}
+
 // Lag implements fanout.Events.
 func (c *session) Lag(topics []fanout.Lagged, behind time.Duration) *fanout.Frame {
 	m := wire.Lag{Topics: make([]wire.Lagging, 0, len(topics)), Ms: uint32(behind.Milliseconds())}
@@ -177,7 +216,6 @@ func (c *session) Slow() *fanout.Frame {
 
 // Closed implements fanout.Events.
 func (c *session) Closed(error) {
-	c.closing.Store(true)
 	close(c.gone)
 	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
 }
@@ -198,7 +236,14 @@ func (handler) OnPing(ws *gws.Conn, payload []byte) {
 // OnMessage implements gws.Event.
 func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 	defer func() { _ = m.Close() }() // gives the buffer back, and never fails
-	ws.NetConn().(*socket).session.message(m.Opcode == gws.OpcodeText, m.Bytes())
+	c := ws.NetConn().(*socket).session
+	c.s.workers.answer(c, m)
+}
+
+// answer answers one message of the client, on a worker.
+func (c *session) answer(m *gws.Message) {
+	defer c.survive()
+	c.message(m.Opcode == gws.OpcodeText, m.Bytes())
 }
 
 var requests = sync.Pool{New: func() any { return new(wire.Request) }}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/fanout"
@@ -17,8 +18,9 @@ type socket struct {
 	early    []byte // came together with the handshake
 	upgraded bool
 	guard    guard
-	began    time.Time  // when the message that is under way began; zero when there is none
-	broken   *violation // of the guard's; nothing is read any more
+	heard    atomic.Int64 // when a byte was last read, by the server's clock
+	began    atomic.Int64 // when the message that is under way began; zero when there is none
+	broken   *violation   // of the guard's; nothing is read any more
 }
 
 // Read implements net.Conn.
@@ -28,12 +30,14 @@ func (s *socket) Read(b []byte) (int, error) {
 	}
 	n, err := s.next(b)
 	now := time.Now()
+	at := int64(now.Sub(s.session.s.start)) + 1
+	s.heard.Store(at)
 	ok, bad := s.guard.scan(b[:n], now)
 	switch {
 	case !s.guard.mid():
-		s.began = time.Time{}
-	case s.began.IsZero():
-		s.began = now
+		s.began.Store(0)
+	case s.began.Load() == 0:
+		s.began.Store(at)
 	}
 	if bad != nil {
 		s.broken = bad
@@ -53,18 +57,6 @@ func (s *socket) next(b []byte) (int, error) {
 			s.early = nil
 		}
 		return n, nil
-	}
-	deadline := time.Now().Add(idleTimeout)
-	if !s.began.IsZero() {
-		deadline = s.began.Add(messageTimeout)
-	}
-	if err := s.SetReadDeadline(deadline); err != nil {
-		return 0, err
-	}
-	if s.session.closing.Load() { // its deadline may have been set before ours
-		if err := s.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
-			return 0, err
-		}
 	}
 	return s.Conn.Read(b)
 }

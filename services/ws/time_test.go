@@ -48,8 +48,14 @@ func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 // inTime runs f in a bubble with an edge whose time is the test's.
 func inTime(t *testing.T, f func(t *testing.T, e *edge, ln *memory)) {
 	t.Helper()
+	inTimeWith(t, func(*Config) {}, f)
+}
+
+func inTimeWith(t *testing.T, change func(*Config), f func(t *testing.T, e *edge, ln *memory)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := DefaultConfig()
+		change(&cfg)
 		s, err := New(cfg, Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry()})
 		if err != nil {
 			t.Fatal(err)

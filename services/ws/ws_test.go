@@ -601,28 +601,6 @@ func TestHandshake(t *testing.T) {
 	p.expect(wire.KindPong)
 }
 
-func TestConnectionLimit(t *testing.T) {
-	e := startEdge(t, func(c *Config) { c.MaxConns = 2 }).market(5)
-	first := e.connect("")
-	e.connect("")
-	p := e.dial()
-	if _, err := p.in.ReadByte(); err == nil {
-		t.Error("a third connection was served")
-	}
-	first.write(masked(0x88, nil))
-	first.closed()
-	_ = first.conn.Close()
-	for range 200 {
-		if p := e.dial(); func() bool { _, err := p.conn.Write([]byte(upgradeRequest("/v1/ws", ""))); return err == nil }() {
-			if _, err := http.ReadResponse(p.in, nil); err == nil {
-				return
-			}
-		}
-		time.Sleep(5 * time.Millisecond) // until the server has seen the first one go
-	}
-	t.Error("the place of one that has gone is not given to another")
-}
-
 func TestDrain(t *testing.T) {
 	e := startEdge(t, func(c *Config) { c.Drain = 300 * time.Millisecond }).market(5)
 	var peers []*peer
