@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 
@@ -677,5 +678,12 @@ func BenchmarkDeliver(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*subscribers), "ns/delivery")
 		})
+	}
+}
+
+// TestSubSize keeps a subscription in its size class: an edge has hundreds of thousands of them.
+func TestSubSize(t *testing.T) {
+	if size := unsafe.Sizeof(Sub{}); size > 80 {
+		t.Errorf("a Sub has %d bytes", size)
 	}
 }

@@ -16,6 +16,7 @@ type pass struct {
 	buf      []byte
 	entries  [maxBatch]*Entry
 	merging  []*Entry
+	subs     []*Sub // marked ones of the connection; so that an idle connection keeps no list of them
 	now      time.Duration
 	oldest   time.Duration // when the oldest message in buf was published; 0 if none
 	frames   int
@@ -99,7 +100,7 @@ func (p *pass) takeControl() (closing bool) {
 	}
 	clear(c.control[len(kept):])
 	c.control = kept
-	c.waiting = append(c.waiting, c.dirty...)
+	p.subs = append(append(p.subs[:0], c.waiting...), c.dirty...)
 	clear(c.dirty)
 	c.dirty = c.dirty[:0]
 	return c.closing
@@ -109,7 +110,7 @@ func (p *pass) takeControl() (closing bool) {
 func (p *pass) gather() {
 	c := p.conn
 	kept := c.waiting[:0]
-	for _, s := range c.waiting {
+	for _, s := range p.subs {
 		if p.slow || !p.open(s.topic.control) {
 			if s.state.Load() != cancelled {
 				kept = append(kept, s)
@@ -123,7 +124,8 @@ func (p *pass) gather() {
 			kept = append(kept, s)
 		}
 	}
-	clear(c.waiting[len(kept):])
+	clear(p.subs)
+	clear(c.waiting[min(len(kept), len(c.waiting)):])
 	c.waiting = kept
 	if len(kept) > 0 && c.blocked() {
 		p.blocked()
@@ -146,10 +148,11 @@ func (p *pass) conflated(s *Sub, n int) {
 	if n <= 0 {
 		return
 	}
-	if s.merged == 0 {
+	r := s.more()
+	if r.merged == 0 {
 		p.conn.lagged = append(p.conn.lagged, s)
 	}
-	s.merged += n
+	r.merged += n
 	p.conn.hub.stats.Conflated.Add(uint64(n))
 }
 
@@ -162,9 +165,9 @@ func (p *pass) lag() {
 	p.lagged = p.lagged[:0]
 	for _, s := range c.lagged {
 		if s.state.Load() != cancelled {
-			p.lagged = append(p.lagged, Lagged{s.topic.Label, s.merged})
+			p.lagged = append(p.lagged, Lagged{s.topic.Label, s.rare.merged})
 		}
-		s.merged = 0
+		s.rare.merged = 0
 	}
 	clear(c.lagged)
 	c.lagged = c.lagged[:0]

@@ -26,29 +26,50 @@ const (
 	cancelled
 )
 
-// Sub is one connection's subscription to one topic.
+// Sub is one connection's subscription to one topic. There are more of them than of anything else, so it is kept small:
+// it fits 80 bytes.
 type Sub struct {
 	topic *Topic
 	conn  *Conn
-	place int // index in topic.subs, guarded by Topic.mu
+	place uint32 // index in topic.subs, guarded by Topic.mu
 	state atomic.Int32
 	again atomic.Bool // a new snapshot was asked for
 
 	// What follows belongs to the pass.
 	format   Format
 	lossless bool
-	later    bool
 	needs    bool // a snapshot comes next
 	live     bool // it has caught up since it began, or got a snapshot
-	history  int
+	values   uint32
+	notices  uint32
 	cursor   uint64
-	chain    *Frame // begun and not yet all gathered
-	values   uint64
-	notices  uint64
+	chain    *Frame          // begun and not yet all gathered
 	seq      market.Sequence // of the last message gathered
-	floor    market.Sequence
-	beyond   market.Sequence // a snapshot must not be older: what lies before could not be merged
-	merged   int             // messages conflated since the last lag notice
+	rare     *rare           // nil is the zero value
+}
+
+// rare is what few subscriptions have.
+type rare struct {
+	history int
+	floor   market.Sequence
+	beyond  market.Sequence // a snapshot must not be older: what lies before could not be merged
+	merged  int             // messages conflated since the last lag notice
+}
+
+// more returns what few subscriptions have, to be changed.
+func (s *Sub) more() *rare {
+	if s.rare == nil {
+		s.rare = new(rare)
+	}
+	return s.rare
+}
+
+// floor is the place at or below which nothing is sent.
+func (s *Sub) floor() market.Sequence {
+	if s.rare == nil {
+		return market.Sequence{}
+	}
+	return s.rare.floor
 }
 
 // Subscribe registers a subscription; nothing is sent before [Sub.Go]. Registering comes first and the snapshot is cut
@@ -56,11 +77,13 @@ type Sub struct {
 // writer's lock if Start depends on the topic's position.
 func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
 	s := &Sub{
-		topic: t, conn: c, format: start.Format, lossless: start.Lossless, later: start.Later,
-		needs: start.Snapshot, history: start.History, cursor: start.Position,
-		seq: start.Seq, floor: start.Floor,
+		topic: t, conn: c, format: start.Format, lossless: start.Lossless,
+		needs: start.Snapshot, cursor: start.Position, seq: start.Seq,
 	}
-	t.add(s)
+	if start.History > 0 || start.Floor != (market.Sequence{}) {
+		s.rare = &rare{history: start.History, floor: start.Floor}
+	}
+	t.add(s, start.Later)
 	return s
 }
 
@@ -151,15 +174,21 @@ func (s *Sub) drain(p *pass) bool {
 
 // snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
 func (s *Sub) snapshot() bool {
-	notBefore := s.floor
-	if s.beyond.Compare(notBefore) > 0 {
-		notBefore = s.beyond
+	want := Want{Format: s.format, Seq: s.seq}
+	if r := s.rare; r != nil {
+		want.History, want.NotBefore = r.history, r.floor
+		if r.beyond.Compare(r.floor) > 0 {
+			want.NotBefore = r.beyond
+		}
 	}
-	snap := s.topic.source.Snapshot(Want{s.format, s.history, s.seq, notBefore})
+	snap := s.topic.source.Snapshot(want)
 	if s.older(snap.Seq) {
 		return false
 	}
-	s.needs, s.live, s.history = false, false, 0
+	s.needs, s.live = false, false
+	if s.rare != nil {
+		s.rare.history = 0
+	}
 	s.chain, s.seq = snap.Frames, snap.Seq
 	if snap.Next > 0 {
 		s.cursor = snap.Next
@@ -168,7 +197,7 @@ func (s *Sub) snapshot() bool {
 }
 
 // older tells whether a state of the floor's epoch, or of an earlier one, lies before the floor.
-func (s *Sub) older(seq market.Sequence) bool { return seq.Compare(s.floor) < 0 }
+func (s *Sub) older(seq market.Sequence) bool { return seq.Compare(s.floor()) < 0 }
 
 // behind tells whether the pending entries are to be merged: when the connection could not be written to, and when a
 // subscriber that was up to date no longer is, though its socket has always taken something. One that resumes gets every
@@ -199,7 +228,7 @@ func (s *Sub) merge(p *pass, pending uint64) {
 		clear(o.entries)
 	}
 	if frames == nil {
-		s.needs, s.beyond = true, s.topic.Last()
+		s.needs, s.more().beyond = true, s.topic.Last()
 	}
 	p.conflated(s, int(pending)-1)
 }
@@ -231,12 +260,13 @@ func (s *Sub) lost(p *pass, o owed) bool {
 
 // entries gathers pending entries as they are.
 func (s *Sub) entries(p *pass, o owed) bool {
+	floor := s.floor()
 	for _, e := range o.entries {
 		if !s.drain(p) || !p.open(s.topic.control) {
 			return false
 		}
 		s.cursor = e.index + 1
-		if e.Seq.Compare(s.floor) <= 0 || e.Seq.Compare(s.seq) <= 0 {
+		if e.Seq.Compare(floor) <= 0 || e.Seq.Compare(s.seq) <= 0 {
 			continue
 		}
 		s.chain, s.seq = s.topic.frame(e, s.format), e.Seq

@@ -112,9 +112,9 @@ type Topic struct {
 	bytes   int
 	last    market.Sequence // of the newest entry or value
 	value   *Entry
-	values  uint64 // how many values were set
+	values  uint32 // how many values were set, but never 0 again
 	notice  *Frame
-	notices uint64
+	notices uint32 // the same of notices
 	subs    []*Sub
 	moved   time.Duration // when anything was last sent to the subscribers
 }
@@ -160,7 +160,7 @@ func (t *Topic) SetValue(e *Entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.value = e
-	t.values++
+	t.values = following(t.values)
 	if t.kind == State {
 		t.last = e.Seq
 	}
@@ -174,7 +174,7 @@ func (t *Topic) SetNotice(f *Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.notice = f
-	t.notices++
+	t.notices = following(t.notices)
 	t.mark(now)
 }
 
@@ -301,6 +301,9 @@ func (t *Topic) evict(now time.Duration) {
 	}
 }
 
+// following counts on from n, past zero, which means none.
+func following(n uint32) uint32 { return max(n+1, 1) }
+
 func (t *Topic) mark(now time.Duration) {
 	t.moved = now
 	for _, s := range t.subs {
@@ -346,9 +349,9 @@ type owed struct {
 	position uint64   // of the oldest in the ring, when lost
 	last     market.Sequence
 	value    *Entry
-	values   uint64
+	values   uint32
 	notice   *Frame
-	notices  uint64
+	notices  uint32
 }
 
 // owed looks up what lies behind a cursor, at most limit entries of it in room.
@@ -374,11 +377,12 @@ func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
 	return o
 }
 
-func (t *Topic) add(s *Sub) {
+// add registers a subscription; later is one that does not want the value that is there.
+func (t *Topic) add(s *Sub, later bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.place, s.notices = len(t.subs), t.notices
-	if s.later {
+	s.place, s.notices = uint32(len(t.subs)), t.notices
+	if later {
 		s.values = t.values
 	}
 	t.subs = append(t.subs, s)
@@ -388,7 +392,7 @@ func (t *Topic) remove(s *Sub) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	end := len(t.subs) - 1
-	if s.place > end || t.subs[s.place] != s {
+	if int(s.place) > end || t.subs[s.place] != s {
 		return
 	}
 	moved := t.subs[end]
