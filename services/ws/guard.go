@@ -44,15 +44,15 @@ func (v *violation) Error() string { return fmt.Sprintf("%d %s", v.code, v.reaso
 // lengths that don't fit an int, reserved bits, messages in endless pieces, floods.
 type guard struct {
 	maxMessage uint64
-	head       [14]byte
-	have       int    // bytes of head
-	need       int    // length of the header, as far as known
 	left       uint64 // payload bytes of the frame to come
+	message    uint64 // bytes so far of the message that is open
+	fragments  int32  // of it
+	have       uint8  // bytes of head
+	need       uint8  // length of the header, as far as known
 	last       bool   // the frame ends its message
 	control    bool
-	open       bool   // a message has begun and not ended
-	message    uint64 // its bytes so far
-	fragments  int
+	open       bool // a message has begun and not ended
+	head       [14]byte
 	frames     bucket
 	pings      bucket
 }
@@ -182,18 +182,19 @@ func (g *guard) finish() {
 
 // bucket is a token bucket. The zero time is full.
 type bucket struct {
-	rate, burst float64
-	tokens      float64
-	at          time.Time
+	rate, burst float32
+	tokens      float32
+	at          int64 // nanoseconds since 1970; 0 is never
 }
 
 func (b *bucket) take(now time.Time) bool {
-	if b.at.IsZero() {
+	at := now.UnixNano()
+	if b.at == 0 {
 		b.tokens = b.burst
 	} else {
-		b.tokens = min(b.burst, b.tokens+now.Sub(b.at).Seconds()*b.rate)
+		b.tokens = min(b.burst, b.tokens+float32(max(0, at-b.at))/1e9*b.rate)
 	}
-	b.at = now
+	b.at = at
 	if b.tokens < 1 {
 		return false
 	}

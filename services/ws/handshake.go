@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -48,6 +49,12 @@ var (
 	refusedOrigin = refusal{status: http.StatusForbidden, msg: "this origin may not connect", reason: reasonOrigin}
 )
 
+// readBuffer holds most of what a client says at a time: longer messages are read past it.
+const readBuffer = 128
+
+// readers read the requests of handshakes.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+
 // visitor is a connection that is not a session yet.
 type visitor struct {
 	conn   net.Conn
@@ -64,8 +71,9 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 		s.crowd.leave(v.place, v.seated)
 		return
 	}
-	// On a goroutine of its own: the stack that the handshake needed is given back.
-	s.running.Go(c.serve)
+	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go would need more of it.
+	s.running.Add(1)
+	go c.serve()
 }
 
 func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
@@ -82,7 +90,10 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 		v.conn = secure
 	}
 	header := &headerReader{r: v.conn, left: maxHeader}
-	buffered := bufio.NewReaderSize(header, 4<<10)
+	buffered := readers.Get().(*bufio.Reader)
+	defer readers.Put(buffered)
+	defer buffered.Reset(nil)
+	buffered.Reset(header)
 	request, err := http.ReadRequest(buffered)
 	if err != nil {
 		return nil, header.refusal(err)
@@ -99,7 +110,7 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 		return nil, err
 	}
 	c := newSession(s, v, protocol, bytes.Clone(early))
-	socket, err := s.upgraders[protocol].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, 512), request)
+	socket, err := s.upgraders[protocol].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, readBuffer), request)
 	if err != nil {
 		return nil, err
 	}

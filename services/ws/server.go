@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +60,11 @@ type Server struct {
 	sessions []*session // each knows its place
 	number   uint64
 	running  sync.WaitGroup
-	swept    []*session // the sweep's own
+
+	// The sweep's own.
+	swept  []*session
+	seen   uint64 // sessions ever, when it last looked
+	tidied uint64 // and when it last gave memory back
 }
 
 // New prepares an edge. It binds nothing and starts nothing.
@@ -251,6 +256,23 @@ func (s *Server) sweep() {
 		c.check(now)
 		s.swept[i] = nil
 	}
+	s.tidy()
+}
+
+// storm is how many handshakes leave so much behind that it is worth giving back.
+const storm = 1000
+
+// tidy gives back the memory that many handshakes have left behind, once they are over: the collector by itself lets it
+// lie for minutes, for the next ones.
+func (s *Server) tidy() {
+	s.mu.Lock()
+	number := s.number
+	s.mu.Unlock()
+	if over := number == s.seen; over && number-s.tidied >= storm {
+		s.tidied = number
+		debug.FreeOSMemory()
+	}
+	s.seen = number
 }
 
 // keepTime sends heartbeats and pings, and looks for those whose time is up.

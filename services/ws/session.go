@@ -38,20 +38,33 @@ type session struct {
 	subs []*subscription
 }
 
-// subscription is a topic that the client has, or a channel of all instruments.
+// subscription is a topic that the client has, or a channel of all instruments. There are many: it fits 32 bytes.
 type subscription struct {
-	topic    wire.Topic
+	topic    *wire.Topic // shared
+	sub      *fanout.Sub
+	rare     *rare // nil for most
 	view     market.View
 	lossless bool
-	sub      *fanout.Sub
-	all      *mirror.Wildcard
-	late     *time.Timer // ends it when this edge does not catch up with the client
+}
+
+// rare is what few subscriptions have: one of the two.
+type rare struct {
+	all  *mirror.Wildcard // instead of sub
+	late *time.Timer      // ends it when this edge does not catch up with the client
+}
+
+// all is the subscription to a channel of all instruments, or nil.
+func (s *subscription) all() *mirror.Wildcard {
+	if s.rare == nil {
+		return nil
+	}
+	return s.rare.all
 }
 
 func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 	c := &session{
 		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
-		ops:  bucket{rate: s.cfg.Ops, burst: float64(s.cfg.OpsBurst)},
+		ops:  bucket{rate: float32(s.cfg.Ops), burst: float32(s.cfg.OpsBurst)},
 		errs: bucket{rate: 1, burst: 100},
 	}
 	if protocol == wire.SubprotocolSBE {
@@ -80,6 +93,7 @@ func (c *session) begin(ws *gws.Conn) error {
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.subs = make([]*subscription, 0, own)
 	for _, t := range []*fanout.Topic{c.s.beat, c.s.pings[number%uint64(len(c.s.pings))]} {
 		s := &subscription{sub: conn.Subscribe(t, fanout.Start{Later: true})}
 		s.start()
@@ -96,18 +110,23 @@ const own = 2
 
 // serve reads until the connection ends, and cleans up.
 func (c *session) serve() {
-	defer c.end()
-	defer c.survive()
+	defer c.served()
 	c.ws.ReadLoop()
 }
 
-// survive is deferred where a client's bytes are handled: a fault there ends that connection and no other.
-func (c *session) survive() {
+func (c *session) served() {
 	if r := recover(); r != nil {
-		c.s.metrics.panics.Inc()
-		c.s.log.Error("reading from a client", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
-		c.conn.Abort()
+		c.failed(r)
 	}
+	c.end()
+	c.s.running.Done()
+}
+
+// failed ends the connection after a panic where its client's bytes were handled, and no other.
+func (c *session) failed(r any) {
+	c.s.metrics.panics.Inc()
+	c.s.log.Error("reading from a client", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+	c.conn.Abort()
 }
 
 // end waits for the farewell to be written, closes the transport and gives everything back.
@@ -134,19 +153,19 @@ func (c *session) end() {
 }
 
 func (s *subscription) cancel() {
-	if s.late != nil {
-		s.late.Stop()
+	if s.rare != nil && s.rare.late != nil {
+		s.rare.late.Stop()
 	}
-	if s.all != nil {
-		s.all.Cancel()
+	if all := s.all(); all != nil {
+		all.Cancel()
 		return
 	}
 	s.sub.Cancel()
 }
 
 func (s *subscription) start() {
-	if s.all != nil {
-		s.all.Go()
+	if all := s.all(); all != nil {
+		all.Go()
 		return
 	}
 	s.sub.Go()
@@ -242,7 +261,11 @@ func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 
 // answer answers one message of the client, on a worker.
 func (c *session) answer(m *gws.Message) {
-	defer c.survive()
+	defer func() {
+		if r := recover(); r != nil {
+			c.failed(r)
+		}
+	}()
 	c.message(m.Opcode == gws.OpcodeText, m.Bytes())
 }
 
@@ -331,6 +354,7 @@ func (c *session) subscribe(r *wire.Request) {
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
 	var begun []*subscription
+	c.subs = slices.Grow(c.subs, max(0, min(len(r.Topics), c.s.cfg.MaxTopics+own-len(c.subs))))
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		s, row, err := c.open(t, r.Mode == wire.Lossless)
@@ -390,31 +414,32 @@ func (c *session) repeat(s *subscription) wire.Row {
 }
 
 func (s *subscription) again() {
-	if s.all != nil {
-		s.all.Again()
+	if all := s.all(); all != nil {
+		all.Again()
 		return
 	}
 	s.sub.Again()
 }
 
 func (c *session) register(t *wire.TopicRequest, lossless bool) (*subscription, wire.Row, *wire.RowError) {
-	s := &subscription{topic: t.Topic, view: t.View, lossless: lossless}
+	s := &subscription{view: t.View, lossless: lossless}
 	client := mirror.Client{Conn: c.conn, Format: c.format, Lossless: lossless}
 	if t.Sym == wire.Wildcard {
 		if err := c.s.mirror.Ready(); err != nil {
 			return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Code: wire.CodeNotReady, Msg: err.Error()}
 		}
-		var n int
-		s.all, n = c.s.mirror.SubscribeAll(client, t.Channel)
+		all, n := c.s.mirror.SubscribeAll(client, t.Channel)
+		s.topic, s.rare = &wire.Topic{Channel: t.Channel, Sym: wire.Wildcard}, &rare{all: all}
 		return s, wire.Row{Topic: t.Topic, N: uint32(n), How: wire.HowSnapshot, Why: wire.WhyNew}, nil
 	}
 	registered, err := c.s.mirror.Subscribe(client, t)
 	if err != nil {
 		return nil, wire.Row{}, err
 	}
-	s.sub = registered.Sub
+	s.sub, s.topic = registered.Sub, registered.Key
 	if registered.Reached != nil {
-		s.late = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
+		s.rare = &rare{}
+		s.rare.late = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
 	}
 	return s, registered.Row, nil
 }
@@ -435,13 +460,13 @@ func (c *session) late(s *subscription, reached func() bool) {
 	c.subs = slices.Delete(c.subs, i, i+1)
 	c.s.metrics.errors.WithLabelValues(string(wire.CodeBehind)).Inc()
 	c.reply(&wire.Ack{Errs: []wire.RowError{{
-		Topic: s.topic, Code: wire.CodeBehind, Msg: "this server has not reached your place; try another one",
+		Topic: *s.topic, Code: wire.CodeBehind, Msg: "this server has not reached your place; try another one",
 	}}})
 }
 
 func (c *session) find(t wire.Topic) int {
 	for i := own; i < len(c.subs); i++ {
-		if c.subs[i].topic == t {
+		if *c.subs[i].topic == t {
 			return i
 		}
 	}
@@ -501,12 +526,12 @@ func (c *session) list(r *wire.Request) {
 }
 
 func (c *session) row(s *subscription) wire.Row {
-	if s.all != nil {
-		return wire.Row{Topic: s.topic, N: uint32(s.all.Len())}
+	if all := s.all(); all != nil {
+		return wire.Row{Topic: *s.topic, N: uint32(all.Len())}
 	}
-	row, ok := c.s.mirror.Row(s.topic, s.view)
+	row, ok := c.s.mirror.Row(*s.topic, s.view)
 	if !ok {
-		row.Topic = s.topic
+		row.Topic = *s.topic
 	}
 	return row
 }
