@@ -40,15 +40,17 @@ const ControlSlack = 64 << 10
 // Conn is one subscriber connection. Its methods may be called from any goroutine.
 type Conn struct {
 	hub    *Hub
+	id     uint64 // never used twice in a hub
 	shard  *shard
 	writer Writer
+	poller poller
 	events Events
 
 	mu        sync.Mutex
 	control   []message
 	bytes     int    // in control
 	dirty     []*Sub // marked since the last pass
-	scheduled bool   // in the shard's queue, in a pass, or waiting for the socket
+	scheduled bool   // in the shard's queue, in a pass, or parked
 	closing   bool   // no more data; close when control has been written
 	dead      bool
 
@@ -57,11 +59,15 @@ type Conn struct {
 	acked  atomic.Int64
 	acks   atomic.Int64
 	heard  atomic.Int64 // when the last acknowledgement came, by the hub's clock
+	output atomic.Bool  // the writer has output of its own to flush
 
-	// What follows belongs to the pass.
-	waiting []*Sub // marked, taken from dirty, not yet satisfied
-	rest    []byte // gathered, and not taken by the socket
-	behind  time.Duration
+	moved time.Duration // guarded by parking.mu: when the transport last took something, or was found full
+
+	// What follows belongs to the pass, or to the poller of a parked connection.
+	left       int    // output that the transport has not taken
+	registered bool   // the poller's
+	waiting    []*Sub // marked, taken from dirty, not yet satisfied
+	behind     time.Duration
 	slow    bool // the socket or the window was full when the last pass ended
 	lagged  []*Sub
 	noted   time.Duration // when the last lag notice was sent
@@ -180,6 +186,7 @@ func (c *Conn) die() bool {
 	c.mu.Unlock()
 	if first {
 		c.hub.forget(c)
+		c.hub.parking.take(c.id)
 	}
 	return first
 }
@@ -197,6 +204,12 @@ func (c *Conn) push(s *Sub) {
 	if start {
 		c.shard.add(c)
 	}
+}
+
+// kick has the shard flush what the writer has of its own.
+func (c *Conn) kick() {
+	c.output.Store(true)
+	c.wake()
 }
 
 func (c *Conn) wake() {

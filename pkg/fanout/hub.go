@@ -13,22 +13,27 @@ type Config struct {
 	Shards        int           // loops that write; default 1
 	MaxPass       int           // bytes gathered in one pass, give or take one message; default 64 KiB
 	MaxControl    int           // bytes of control messages that may wait for a connection; default 256 KiB
-	FlushInterval time.Duration // pause between passes, for very large audiences; default none
+	FlushInterval time.Duration // from one pass over the connections to the next, for very large audiences; default none
+	WriteTimeout  time.Duration // how long a connection whose transport takes nothing is kept; default a minute
 }
 
 // Hub owns the shards. All topics and connections belong to one.
 type Hub struct {
-	cfg    Config
-	start  time.Time
-	shards []*shard
-	loops  sync.WaitGroup
-	waits  sync.WaitGroup
-	stats  Stats
+	cfg     Config
+	start   time.Time
+	shards  []*shard
+	loops   sync.WaitGroup
+	ending  chan struct{} // closed with the hub
+	sweeper sync.WaitGroup
+	parking parking
+	stats   Stats
 
-	mu     sync.Mutex
-	conns  map[*Conn]struct{}
-	turn   int
-	closed bool
+	mu          sync.Mutex
+	conns       map[*Conn]struct{}
+	attached    uint64 // so far
+	closed      bool
+	portable    poller // made when first needed, like the other one
+	descriptors poller
 }
 
 // ErrHubClosed is what Attach returns after Close.
@@ -39,15 +44,20 @@ func New(cfg Config) *Hub {
 	cfg.Shards = or(cfg.Shards, 1)
 	cfg.MaxPass = or(cfg.MaxPass, 64<<10)
 	cfg.MaxControl = or(cfg.MaxControl, 256<<10)
-	h := &Hub{cfg: cfg, start: time.Now(), conns: make(map[*Conn]struct{})}
+	if cfg.WriteTimeout <= 0 {
+		cfg.WriteTimeout = time.Minute
+	}
+	h := &Hub{cfg: cfg, start: time.Now(), ending: make(chan struct{}), conns: make(map[*Conn]struct{})}
+	h.parking.conns = make(map[uint64]*Conn)
 	for range cfg.Shards {
 		h.shards = append(h.shards, &shard{hub: h, wake: make(chan struct{}, 1)})
 	}
 	return h
 }
 
-// Start starts the shards' loops. Close stops them.
+// Start starts the hub's goroutines. Close stops them.
 func (h *Hub) Start() {
+	h.sweeper.Go(h.sweep)
 	for _, s := range h.shards {
 		h.loops.Go(s.loop)
 	}
@@ -64,17 +74,40 @@ func or(v, otherwise int) int {
 func (h *Hub) now() time.Duration { return time.Since(h.start) + 1 }
 
 // Attach takes over the writing side of a connection. From then on nobody else writes to the transport. The caller goes on
-// reading from it, and closes it when that ends.
+// reading from it, and closes it when that ends. The hub must have been started.
 func (h *Hub) Attach(w Writer, events Events) (*Conn, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, ErrHubClosed
 	}
-	h.turn++
-	c := &Conn{hub: h, shard: h.shards[h.turn%len(h.shards)], writer: w, events: events}
+	p, err := h.pollerOf(w)
+	if err != nil {
+		return nil, err
+	}
+	h.attached++
+	c := &Conn{hub: h, id: h.attached, shard: h.shards[h.attached%uint64(len(h.shards))], writer: w, poller: p, events: events}
+	if w, ok := w.(chatty); ok {
+		w.onOutput(c.kick)
+	}
 	h.conns[c] = struct{}{}
 	return c, nil
+}
+
+// pollerOf returns the poller that can watch w. h.mu is held.
+func (h *Hub) pollerOf(w Writer) (p poller, err error) {
+	if d, ok := w.(described); ok && d.descriptor() != nil {
+		if h.descriptors == nil {
+			h.descriptors, err = newDescriptorPoller(h)
+		}
+		if h.descriptors != nil || err != nil {
+			return h.descriptors, err
+		}
+	}
+	if h.portable == nil {
+		h.portable = newRetrier(h)
+	}
+	return h.portable, nil
 }
 
 func (h *Hub) forget(c *Conn) {
@@ -93,6 +126,9 @@ func (h *Hub) Conns() int {
 // Close closes every connection at once and waits for all goroutines of the hub.
 func (h *Hub) Close() {
 	h.mu.Lock()
+	if !h.closed {
+		close(h.ending)
+	}
 	h.closed = true
 	conns := make([]*Conn, 0, len(h.conns))
 	for c := range h.conns {
@@ -106,7 +142,12 @@ func (h *Hub) Close() {
 		s.end()
 	}
 	h.loops.Wait()
-	h.waits.Wait()
+	h.sweeper.Wait()
+	for _, p := range []poller{h.portable, h.descriptors} {
+		if p != nil {
+			p.close()
+		}
+	}
 }
 
 // Stats counts what a hub does.

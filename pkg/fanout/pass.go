@@ -28,6 +28,9 @@ type pass struct {
 // run does one pass. It reports whether the connection must get another one at once.
 func (p *pass) run(c *Conn) (again bool) {
 	p.begin(c)
+	if !p.flush() {
+		return false
+	}
 	closing := p.takeControl()
 	if !closing {
 		p.gather()
@@ -184,32 +187,50 @@ func (p *pass) lag() {
 	clear(p.lagged)
 }
 
-// write hands the socket what was gathered. When the socket does not take all of it, or is gone, the connection is no
-// longer the shard's business and write reports false.
+// flush gets rid of output from before. It reports false like write.
+func (p *pass) flush() bool {
+	c := p.conn
+	if c.left == 0 && !c.output.Load() {
+		return true
+	}
+	c.output.Store(false)
+	return p.wrote(c.writer.Flush())
+}
+
+// write hands the transport what was gathered. When the transport does not take all of it, or is gone, the connection is
+// no longer the shard's business and write reports false.
 func (p *pass) write() bool {
 	c := p.conn
 	if len(p.buf) == 0 {
 		return true
 	}
-	n, err := c.writer.TryWrite(p.buf)
-	p.count(n)
+	left, err := c.writer.Write(p.buf)
+	if err == nil {
+		p.count()
+	}
+	return p.wrote(left, err)
+}
+
+func (p *pass) wrote(left int, err error) bool {
+	c := p.conn
 	switch {
 	case err != nil:
 		c.fail(err)
 		return false
-	case n < len(p.buf):
-		c.rest = append(c.rest[:0], p.buf[n:]...)
-		c.shard.hand(c)
+	case left > 0:
+		p.blocked()
+		c.park(left, p.now)
 		return false
 	}
+	c.left = 0
 	return true
 }
 
-func (p *pass) count(n int) {
+func (p *pass) count() {
 	s := &p.conn.hub.stats
 	s.Passes.Add(1)
 	s.Frames.Add(uint64(p.frames))
-	s.Bytes.Add(uint64(n))
+	s.Bytes.Add(uint64(len(p.buf)))
 	if p.oldest != 0 {
 		s.Latency.add(p.conn.hub.now() - p.oldest)
 	}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// shard runs the passes of the connections that belong to it, one at a time. A connection whose socket is full leaves the
-// shard and comes back when the socket has taken what was gathered for it.
+// shard runs the passes of the connections that belong to it, one at a time. A connection whose transport is full is
+// parked, and comes back when its poller finds that the transport takes something again.
 type shard struct {
 	hub   *Hub
 	mu    sync.Mutex
@@ -77,28 +77,3 @@ func (s *shard) end() {
 		s.wake <- struct{}{}
 	}
 }
-
-// hand lets a goroutine wait for the socket of a connection, for the shard must not. There is at most one for each
-// connection, and none for a connection that keeps up.
-func (s *shard) hand(c *Conn) {
-	s.hub.waits.Add(1)
-	go func() {
-		defer s.hub.waits.Done()
-		before := s.hub.now()
-		n, err := c.writer.Write(c.rest)
-		s.hub.stats.Bytes.Add(uint64(n))
-		if err != nil {
-			c.fail(err)
-			return
-		}
-		c.rest = nil
-		if waited := s.hub.now() - before; !c.slow && (c.writer.Exact() || waited > patience) {
-			c.slow, c.behind = true, before
-			s.hub.stats.Blocked.Add(1)
-		}
-		s.add(c)
-	}()
-}
-
-// patience is how long a write through a transport that can only block may take before the connection counts as blocked.
-const patience = 10 * time.Millisecond

@@ -3,47 +3,96 @@ package fanout
 import (
 	"errors"
 	"net"
+	"os"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// Writer is the writing side of a transport. TryWrite and Write are never called at the same time; Close may come at any
-// time and makes both return.
+// Writer is the writing side of a transport. It never waits for the peer: what the transport does not take at once, the
+// Writer keeps. Write, Flush and Finish are called by one goroutine at a time; Close may come at any time, and makes the
+// others fail.
 type Writer interface {
-	// TryWrite takes what the transport accepts without waiting: n < len(b) without an error means that it is full.
-	TryWrite(b []byte) (n int, err error)
-	// Write waits until the transport has taken all of b; without progress for too long it returns an error.
-	Write(b []byte) (n int, err error)
-	// Exact tells whether a short TryWrite means that the peer is slow, rather than that the transport can only wait.
-	Exact() bool
+	// Write takes all of b, which stays the caller's, and returns how many bytes of output the transport has not taken
+	// yet. As long as there are any, the next call is Flush.
+	Write(b []byte) (left int, err error)
+	// Flush hands the transport more of what is left.
+	Flush() (left int, err error)
 	// Finish ends the stream behind what was written, and leaves the peer the time to read it.
 	Finish() error
 	Close() error
 }
 
-// NewWriter makes a Writer of a connection. A write that waits longer than timeout for progress fails. A TCP or Unix
-// connection is written to directly, without waiting; any other one (TLS, in memory) only ever by waiting.
-func NewWriter(conn net.Conn, timeout time.Duration) Writer {
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			return newRawWriter(conn, raw, timeout)
+// chatty is a Writer that has output of its own, such as the alerts of TLS. It calls kick when there is some and nobody
+// is about to flush it.
+type chatty interface{ onOutput(kick func()) }
+
+// described is a Writer that may stand over a file descriptor, which the system can watch; nil when it does not.
+type described interface{ descriptor() syscall.RawConn }
+
+// NewWriter makes a Writer of a connection. TCP and Unix sockets are written to directly on Unix systems, and so is what
+// a [TLSConn] stands on. Any other connection, in memory for instance, is written to under a deadline of a millisecond.
+// Nobody else may write to conn any more, or set deadlines for writing.
+func NewWriter(conn net.Conn) Writer {
+	if secure, ok := conn.(*TLSConn); ok {
+		return newTLSWriter(secure)
+	}
+	return &plainWriter{transport: newTransport(conn), conn: conn}
+}
+
+// transport takes bytes without waiting, or hardly.
+type transport interface {
+	take(b []byte) (n int, err error)
+	descriptor() syscall.RawConn
+}
+
+func newTransport(conn net.Conn) transport {
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			if t := newRaw(raw); t != nil {
+				return t
+			}
 		}
 	}
-	return &waitingWriter{conn, timeout}
+	return brief{conn}
 }
 
-// chunk is how much is written under one deadline, so that the deadline is one for progress.
-const chunk = 64 << 10
-
-type waitingWriter struct {
-	conn    net.Conn
-	timeout time.Duration
+// plainWriter hands a transport the very bytes it is given.
+type plainWriter struct {
+	transport
+	conn net.Conn
+	rest backlog
 }
 
-func (*waitingWriter) TryWrite([]byte) (int, error) { return 0, nil }
-func (*waitingWriter) Exact() bool                  { return false }
-func (w *waitingWriter) Finish() error              { return finish(w.conn) }
-func (w *waitingWriter) Close() error               { return w.conn.Close() }
+func (w *plainWriter) Write(b []byte) (left int, err error) {
+	n, err := w.take(b)
+	if err == nil {
+		w.rest.add(b[n:])
+	}
+	return w.rest.len(), err
+}
+
+func (w *plainWriter) Flush() (left int, err error) { return w.rest.flush(w.transport) }
+func (w *plainWriter) Finish() error                { return finish(w.conn) }
+func (w *plainWriter) Close() error                 { return w.conn.Close() }
+
+// brief is a transport that can only wait: it does so for a moment.
+type brief struct{ conn net.Conn }
+
+// moment is how long a write may wait for a transport that has no way to say that it is full.
+const moment = time.Millisecond
+
+func (brief) descriptor() syscall.RawConn { return nil }
+
+func (t brief) take(b []byte) (n int, err error) {
+	if err := t.conn.SetWriteDeadline(time.Now().Add(moment)); err != nil {
+		return 0, err
+	}
+	if n, err = t.conn.Write(b); errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return n, err
+}
 
 // finish closes the writing side alone where that is possible, so that the kernel does not throw away what the peer has
 // not read yet.
@@ -54,66 +103,55 @@ func finish(conn net.Conn) error {
 	return conn.Close()
 }
 
-func (w *waitingWriter) Write(b []byte) (n int, err error) {
-	for n < len(b) && err == nil {
-		if err = w.conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
-			return n, err
-		}
-		var m int
-		m, err = w.conn.Write(b[n:min(len(b), n+chunk)])
-		n += m
-	}
-	return n, err
+// backlog is output that a transport has not taken yet. Its memory is borrowed while there is any, so that a connection
+// that keeps up has none.
+type backlog struct {
+	buf  *[]byte
+	from int
 }
 
-// rawWriter writes to the file descriptor. The descriptor can't be closed and reused meanwhile: the runtime holds it for
-// the length of each call.
-type rawWriter struct {
-	conn    net.Conn
-	raw     syscall.RawConn
-	timeout time.Duration
-	try     func(fd uintptr) bool // made once, so that a write allocates nothing
-	b       []byte
-	n       int
-	err     error
+var spare = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxSpare is the size above which a buffer is not kept for others.
+const maxSpare = 512 << 10
+
+func (l *backlog) len() int { return len(l.bytes()) }
+
+func (l *backlog) bytes() []byte {
+	if l.buf == nil {
+		return nil
+	}
+	return (*l.buf)[l.from:]
 }
 
-func newRawWriter(conn net.Conn, raw syscall.RawConn, timeout time.Duration) *rawWriter {
-	w := &rawWriter{conn: conn, raw: raw, timeout: timeout}
-	w.try = func(fd uintptr) bool {
-		for {
-			w.n, w.err = syscall.Write(int(fd), w.b)
-			if !errors.Is(w.err, syscall.EINTR) {
-				return true
-			}
-		}
+func (l *backlog) add(b []byte) {
+	if len(b) == 0 {
+		return
 	}
-	return w
+	if l.buf == nil {
+		l.buf = spare.Get().(*[]byte)
+	}
+	*l.buf = append(*l.buf, b...)
 }
 
-func (*rawWriter) Exact() bool     { return true }
-func (w *rawWriter) Finish() error { return finish(w.conn) }
-func (w *rawWriter) Close() error  { return w.conn.Close() }
-
-func (w *rawWriter) TryWrite(b []byte) (int, error) {
-	w.b = b
-	err := w.raw.Write(w.try)
-	w.b = nil
-	if err == nil {
-		err = w.err
-	}
-	if errors.Is(err, syscall.EAGAIN) {
+// flush hands t what it takes and returns how much is left.
+func (l *backlog) flush(t transport) (left int, err error) {
+	if l.len() == 0 {
 		return 0, nil
 	}
-	return max(0, w.n), err
+	n, err := t.take(l.bytes())
+	l.drop(n)
+	return l.len(), err
 }
 
-func (w *rawWriter) Write(b []byte) (int, error) {
-	wait := waitingWriter{w.conn, w.timeout}
-	n, err := wait.Write(b)
-	if err == nil {
-		// A deadline left behind would make later writes fail.
-		err = w.conn.SetWriteDeadline(time.Time{})
+// drop forgets the first n bytes.
+func (l *backlog) drop(n int) {
+	if l.from += n; l.buf == nil || l.from < len(*l.buf) {
+		return
 	}
-	return n, err
+	if cap(*l.buf) <= maxSpare {
+		*l.buf = (*l.buf)[:0]
+		spare.Put(l.buf)
+	}
+	l.buf, l.from = nil, 0
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"github.com/lxzan/gws"
 	"go.uber.org/zap"
 
+	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/wire"
 )
 
@@ -83,7 +83,7 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 	}
 	limitUnsent(raw)
 	if s.tls != nil {
-		secure := tls.Server(raw, s.tls)
+		secure := fanout.ServerTLS(raw, s.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, err
 		}

@@ -79,7 +79,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
 		listening: make(chan struct{}), crowd: newCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
-		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass}),
+		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass, WriteTimeout: writeTimeout}),
 	}
 	if s.origins, err = parseOrigins(cfg.Origins); err != nil {
 		return nil, err

@@ -77,7 +77,7 @@ func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 
 // begin takes the writing side over from gws and says hello.
 func (c *session) begin(ws *gws.Conn) error {
-	conn, err := c.s.hub.Attach(fanout.NewWriter(c.socket.Conn, writeTimeout), c)
+	conn, err := c.s.hub.Attach(fanout.NewWriter(c.socket.Conn), c)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -40,6 +41,7 @@ type edge struct {
 	seq   uint64 // of trades
 	ended bool
 	conns []net.Conn
+	roots *x509.CertPool // set, clients speak TLS
 }
 
 func startEdge(t testing.TB, change func(*Config)) *edge {
@@ -172,9 +174,18 @@ func (e *edge) dial() *peer {
 func (e *edge) connect(protocol string) *peer {
 	e.t.Helper()
 	p := e.dial()
+	if e.roots != nil {
+		p.secure(e.roots)
+	}
 	p.upgrade(protocol)
 	p.expect(wire.KindHello)
 	return p
+}
+
+// secure begins TLS.
+func (p *peer) secure(roots *x509.CertPool) {
+	p.conn = tls.Client(p.conn, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	p.in = bufio.NewReader(p.conn)
 }
 
 func (p *peer) upgrade(protocol string) {
@@ -629,10 +640,20 @@ func TestDrain(t *testing.T) {
 // TestClientThatNeverReads keeps the server's memory bounded and everybody else served.
 func TestClientThatNeverReads(t *testing.T) {
 	e := startEdge(t, nil).market(500)
+	testStoppedClient(t, e, e.dial())
+}
+
+func TestClientThatNeverReadsTLS(t *testing.T) {
+	cert, keyFile, pool := certificate(t)
+	e := startEdge(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, keyFile }).market(500)
 	p := e.dial()
-	if err := p.conn.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
-		t.Fatal(err)
-	}
+	e.roots = pool
+	p.secure(pool)
+	testStoppedClient(t, e, p)
+}
+
+func testStoppedClient(t *testing.T, e *edge, p *peer) {
+	t.Helper()
 	p.upgrade(wire.SubprotocolSBE)
 	p.expect(wire.KindHello)
 	p.send(`{"op":"sub","id":1,"topics":[{"ch":"book","sym":"BTC-USDT"},{"ch":"trades","sym":"BTC-USDT"}]}`)
@@ -687,17 +708,8 @@ func TestClientThatNeverReads(t *testing.T) {
 func TestTLS(t *testing.T) {
 	cert, keyFile, pool := certificate(t)
 	e := startEdge(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, keyFile }).market(50)
-	conn, err := tls.Dial("tcp", e.s.Addr(), &tls.Config{RootCAs: pool, ServerName: "localhost"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	p := &peer{t: t, conn: conn, in: bufio.NewReader(conn)}
-	p.upgrade(wire.SubprotocolSBE)
-	p.expect(wire.KindHello)
+	e.roots = pool
+	p := e.connect(wire.SubprotocolSBE)
 	p.send(`{"op":"sub","id":1,"topics":[{"ch":"book","sym":"BTC-USDT"}]}`)
 	p.expect(wire.KindAck)
 	var local book.Book

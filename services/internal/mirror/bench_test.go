@@ -84,9 +84,8 @@ func newSink(b *testing.B, h *fanout.Hub) *fanout.Conn {
 	return c
 }
 
-func (sink) TryWrite(b []byte) (int, error)                   { return len(b), nil }
-func (sink) Write(b []byte) (int, error)                      { return len(b), nil }
-func (sink) Exact() bool                                      { return true }
+func (sink) Write([]byte) (int, error)                        { return 0, nil }
+func (sink) Flush() (int, error)                              { return 0, nil }
 func (sink) Finish() error                                    { return nil }
 func (sink) Close() error                                     { return nil }
 func (sink) Lag([]fanout.Lagged, time.Duration) *fanout.Frame { return nil }

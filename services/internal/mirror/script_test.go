@@ -179,7 +179,7 @@ type client struct {
 	view   market.View
 
 	mu      sync.Mutex
-	opened  *sync.Cond
+	left    []byte // not taken, because it was blocked
 	blocked bool
 	closed  bool
 	msg     wire.Message
@@ -205,7 +205,6 @@ type client struct {
 
 func newClient(t *testing.T, h *fanout.Hub, def *market.Instrument, format fanout.Format) *client {
 	c := &client{t: t, format: format, def: def}
-	c.opened = sync.NewCond(&c.mu)
 	conn, err := h.Attach(c, c)
 	if err != nil {
 		t.Fatal(err)
@@ -214,40 +213,41 @@ func newClient(t *testing.T, h *fanout.Hub, def *market.Instrument, format fanou
 	return c
 }
 
-// TryWrite implements fanout.Writer: a blocked client takes a part of what it is given and then nothing.
-func (c *client) TryWrite(b []byte) (int, error) {
+// Write implements fanout.Writer: a blocked client takes a part of what it is given and then nothing.
+func (c *client) Write(b []byte) (left int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.left = append(c.left, b...)
+	if c.blocked && !c.closed {
+		c.take(c.left[:len(b)/3])
+		c.left = c.left[len(b)/3:]
+		return len(c.left), nil
+	}
+	return c.flush()
+}
+
+func (c *client) Flush() (left int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flush()
+}
+
+func (c *client) flush() (left int, err error) {
 	switch {
 	case c.closed:
 		return 0, errors.New("closed")
-	case c.blocked:
-		b = b[:len(b)/3]
+	case !c.blocked:
+		c.take(c.left)
+		c.left = nil
 	}
-	c.take(b)
-	return len(b), nil
+	return len(c.left), nil
 }
 
-func (c *client) Write(b []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.blocked && !c.closed {
-		c.opened.Wait()
-	}
-	if c.closed {
-		return 0, errors.New("closed")
-	}
-	c.take(b)
-	return len(b), nil
-}
-
-func (*client) Exact() bool     { return true }
 func (c *client) Finish() error { return c.Close() }
 func (c *client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	c.opened.Broadcast()
 	return nil
 }
 
@@ -255,7 +255,6 @@ func (c *client) block(yes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.blocked = yes
-	c.opened.Broadcast()
 }
 
 func (c *client) Lag([]fanout.Lagged, time.Duration) *fanout.Frame {
