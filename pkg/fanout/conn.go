@@ -68,9 +68,9 @@ type Conn struct {
 	registered bool   // the poller's
 	waiting    []*Sub // marked, taken from dirty, not yet satisfied
 	behind     time.Duration
-	slow    bool // the socket or the window was full when the last pass ended
-	lagged  []*Sub
-	noted   time.Duration // when the last lag notice was sent
+	slow       bool // the socket or the window was full when the last pass ended
+	lagged     []*Sub
+	noted      time.Duration // when the last lag notice was sent
 }
 
 // message is a control frame and what its sending brings about.

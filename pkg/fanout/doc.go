@@ -47,6 +47,6 @@
 // # Locks
 //
 // They nest in this order and no other: the publisher's own lock (which Source.Snapshot takes too), Topic.mu, Conn.mu,
-// shard.mu; parking.mu is taken alone. Entry.mu, held while a message is encoded, comes before Topic.mu. A pass holds none of the others while it
-// encodes, merges, cuts a snapshot or writes.
+// shard.mu; parking.mu is taken alone. Entry.mu, held while a message is encoded, comes before Topic.mu. A pass holds none
+// of the others while it encodes, merges, cuts a snapshot or writes.
 package fanout

@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"errors"
 	"sync"
 	"time"
 )
@@ -113,8 +112,6 @@ func newRetrier(h *Hub) *retrier {
 	r.done.Go(r.loop)
 	return r
 }
-
-var errPollerClosed = errors.New("the poller is closed")
 
 func (r *retrier) watch(c *Conn) error {
 	r.mu.Lock()

@@ -289,7 +289,7 @@ func TestReusedDescriptors(t *testing.T) {
 						}
 					}
 				}
-				<-rec.closed
+				_ = <-rec.closed // however it ended
 				_, _ = server.Close(), client.Close()
 			}
 		})
@@ -403,7 +403,7 @@ func TestTLSTalk(t *testing.T) {
 		t.Errorf("%d answers only", n)
 	}
 	conn.Abort()
-	<-rec.closed
+	_ = <-rec.closed // however it ended
 }
 
 func TestDeadlinesOfTLS(t *testing.T) {
