@@ -4,10 +4,11 @@ CACHE    ?= $(CURDIR)/.cache
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
 MODULES  := pkg services bench
+AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.*
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka fuzz bench smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka autobahn fuzz bench smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -28,6 +29,9 @@ race: ## the same tests under the race detector (needs a C compiler)
 
 kafka: ## the tests against real Apache Kafka, and the SBE reference codec (needs Java 17 and Maven; they must not skip)
 	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run 'Kafka|Reference' work
+
+autobahn: ## the WebSocket edge against the Autobahn test suite; AUTOBAHN lists the cases (needs Python 2.7; PyPI the first time)
+	TICKWIRE_AUTOBAHN='$(AUTOBAHN)' $(GO) test -count=1 -timeout 30m -v -run TestAutobahn ./services/ws
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz

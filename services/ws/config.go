@@ -30,6 +30,8 @@ type Config struct {
 	Shards     int           // loops that write
 	Flush      time.Duration // pause between writes to the same clients
 	Mirror     mirror.Config
+
+	maxControl int // bytes that wait for one client; 0 is the fan-out's own
 }
 
 // DefaultConfig listens on loopback, port 8081, without TLS.

@@ -6,14 +6,21 @@ import (
 	"time"
 )
 
-// Bounds of what a client may send, beside MaxMessage.
-const (
-	maxFragments = 64 // frames of one message
-	frameBurst   = 4000
-	framesPerSec = 2000 // acknowledgements of a fast client among them
-	pingBurst    = 30
-	pingsPerSec  = 5
-)
+// bounds are those of what a client may send.
+type bounds struct {
+	message   uint64 // bytes of one message
+	fragments int32  // frames of one message
+	frames    bucket // full ones, to begin with
+	pings     bucket
+}
+
+func newBounds(maxMessage int) bounds {
+	return bounds{
+		message: uint64(maxMessage), fragments: 64,
+		frames: bucket{rate: 2000, burst: 4000}, // acknowledgements of a fast client among them
+		pings:  bucket{rate: 5, burst: 30},
+	}
+}
 
 // The opcodes of RFC 6455.
 const (
@@ -43,25 +50,22 @@ func (v *violation) Error() string { return fmt.Sprintf("%d %s", v.code, v.reaso
 // guard reads along with the frames of a client and lets nothing through that the WebSocket library behind it can't stand:
 // lengths that don't fit an int, reserved bits, messages in endless pieces, floods.
 type guard struct {
-	maxMessage uint64
-	left       uint64 // payload bytes of the frame to come
-	message    uint64 // bytes so far of the message that is open
-	fragments  int32  // of it
-	have       uint8  // bytes of head
-	need       uint8  // length of the header, as far as known
-	last       bool   // the frame ends its message
-	control    bool
-	open       bool // a message has begun and not ended
-	head       [14]byte
-	frames     bucket
-	pings      bucket
+	bounds    *bounds
+	left      uint64 // payload bytes of the frame to come
+	message   uint64 // bytes so far of the message that is open
+	fragments int32  // of it
+	have      uint8  // bytes of head
+	need      uint8  // length of the header, as far as known
+	last      bool   // the frame ends its message
+	control   bool
+	open      bool // a message has begun and not ended
+	head      [14]byte
+	frames    bucket
+	pings     bucket
 }
 
-func newGuard(maxMessage int) guard {
-	return guard{
-		maxMessage: uint64(maxMessage), need: 2,
-		frames: bucket{rate: framesPerSec, burst: frameBurst}, pings: bucket{rate: pingsPerSec, burst: pingBurst},
-	}
+func newGuard(b *bounds) guard {
+	return guard{bounds: b, need: 2, frames: b.frames, pings: b.pings}
 }
 
 // scan looks at the next bytes and returns how many of them may be passed on.
@@ -132,7 +136,7 @@ func (g *guard) first(b byte, now time.Time) *violation {
 	if op != opContinuation {
 		g.open, g.message, g.fragments = true, 0, 0
 	}
-	if g.fragments++; g.fragments > maxFragments {
+	if g.fragments++; g.fragments > g.bounds.fragments {
 		return &violation{closePolicy, "too many fragments"}
 	}
 	return nil
@@ -163,8 +167,8 @@ func (g *guard) payload() *violation {
 		n = binary.BigEndian.Uint64(g.head[2:])
 	}
 	if !g.control {
-		if n > g.maxMessage || g.message+n > g.maxMessage {
-			return &violation{closeTooBig, fmt.Sprintf("a message may have at most %d bytes", g.maxMessage)}
+		if limit := g.bounds.message; n > limit || g.message+n > limit {
+			return &violation{closeTooBig, fmt.Sprintf("a message may have at most %d bytes", limit)}
 		}
 		g.message += n
 	}

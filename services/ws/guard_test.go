@@ -15,7 +15,8 @@ func FuzzGuard(f *testing.F) {
 	f.Add(bytes.Repeat(masked(0x89, nil), 40), uint8(5))
 	f.Fuzz(func(t *testing.T, b []byte, piece uint8) {
 		now := time.Unix(1000, 0)
-		whole, cut := newGuard(4096), newGuard(4096)
+		limits := newBounds(4096)
+		whole, cut := newGuard(&limits), newGuard(&limits)
 		n, err := whole.scan(b, now)
 		if n > len(b) || err == nil && n < len(b) {
 			t.Fatalf("passed %d of %d bytes without a word", n, len(b))

@@ -268,7 +268,7 @@ func linger(conn net.Conn) {
 	_, _ = io.CopyN(io.Discard, conn, 8<<20)               // how it ends does not matter
 }
 
-func newUpgrader(protocol string, maxMessage int) *gws.Upgrader {
+func newUpgrader(protocol string, maxMessage int, events gws.Event) *gws.Upgrader {
 	option := &gws.ServerOption{
 		ReadMaxPayloadSize: maxMessage,
 		CheckUtf8Enabled:   true,
@@ -280,7 +280,7 @@ func newUpgrader(protocol string, maxMessage int) *gws.Upgrader {
 	if protocol != "" {
 		option.SubProtocols = []string{protocol}
 	}
-	return gws.NewUpgrader(handler{}, option)
+	return gws.NewUpgrader(events, option)
 }
 
 // silent drops gws's own log lines; what matters is counted.

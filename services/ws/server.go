@@ -44,6 +44,8 @@ type Server struct {
 	metrics   *metrics
 	tls       *tls.Config
 	upgraders map[string]*gws.Upgrader // by subprotocol; "" is none
+	greet     func(*session, uint64)   // what comes first; a test of the transport alone has nothing to say
+	bounds    bounds
 	origins   origins
 	proxies   proxies
 	crowd     *crowd
@@ -78,8 +80,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
+		greet: (*session).greet, bounds: newBounds(cfg.MaxMessage),
 		listening: make(chan struct{}), crowd: newCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
-		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass, WriteTimeout: writeTimeout}),
+		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass, WriteTimeout: writeTimeout, MaxControl: cfg.maxControl}),
 	}
 	if s.origins, err = parseOrigins(cfg.Origins); err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s.upgraders = map[string]*gws.Upgrader{}
 	for _, protocol := range []string{"", wire.SubprotocolJSON, wire.SubprotocolSBE} {
-		s.upgraders[protocol] = newUpgrader(protocol, cfg.MaxMessage)
+		s.upgraders[protocol] = newUpgrader(protocol, cfg.MaxMessage, handler{})
 	}
 	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
 		return nil, err

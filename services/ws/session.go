@@ -70,19 +70,27 @@ func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 	if protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
 	}
-	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(s.cfg.MaxMessage)
+	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(&s.bounds)
 	c.socket.heard.Store(int64(s.now()))
 	return c
 }
 
-// begin takes the writing side over from gws and says hello.
+// begin takes the writing side over from gws.
 func (c *session) begin(ws *gws.Conn) error {
 	conn, err := c.s.hub.Attach(fanout.NewWriter(c.socket.Conn), c)
 	if err != nil {
 		return err
 	}
 	c.ws, c.conn, c.socket.upgraded = ws, conn, true
-	number := c.s.add(c)
+	c.s.greet(c, c.s.add(c))
+	if c.s.draining.Load() {
+		conn.Close(closeFrame(wire.CloseRestart, "the server restarts"))
+	}
+	return nil
+}
+
+// greet says hello, and lets heartbeats and pings flow.
+func (c *session) greet(number uint64) {
 	c.text(func(dst []byte) []byte {
 		return wire.AppendHello(dst, &wire.Hello{
 			Proto: wire.Proto, Conn: strconv.FormatUint(number, 36), Time: market.FromTime(time.Now()),
@@ -95,14 +103,10 @@ func (c *session) begin(ws *gws.Conn) error {
 	defer c.mu.Unlock()
 	c.subs = make([]*subscription, 0, own)
 	for _, t := range []*fanout.Topic{c.s.beat, c.s.pings[number%uint64(len(c.s.pings))]} {
-		s := &subscription{sub: conn.Subscribe(t, fanout.Start{Later: true})}
+		s := &subscription{sub: c.conn.Subscribe(t, fanout.Start{Later: true})}
 		s.start()
 		c.subs = append(c.subs, s)
 	}
-	if c.s.draining.Load() {
-		conn.Close(closeFrame(wire.CloseRestart, "the server restarts"))
-	}
-	return nil
 }
 
 // own is how many of a session's subscriptions, the first ones, are not the client's.

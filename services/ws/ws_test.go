@@ -33,37 +33,49 @@ const epoch = 1_700_000_000
 
 // edge is a server that a test feeds by hand.
 type edge struct {
-	t     testing.TB
-	s     *Server
-	stop  context.CancelFunc
-	done  chan error
-	book  book.Book
-	seq   uint64 // of trades
-	ended bool
-	conns []net.Conn
-	roots *x509.CertPool // set, clients speak TLS
+	t       testing.TB
+	s       *Server
+	metrics *prometheus.Registry
+	stop    context.CancelFunc
+	done    chan error
+	book    book.Book
+	seq     uint64 // of trades
+	ended   bool
+	conns   []net.Conn
+	roots   *x509.CertPool // set, clients speak TLS
 }
 
 func startEdge(t testing.TB, change func(*Config)) *edge {
+	t.Helper()
+	return newEdge(t, change).start()
+}
+
+func newEdge(t testing.TB, change func(*Config)) *edge {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Addr, cfg.Drain = "127.0.0.1:0", 100*time.Millisecond
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := New(cfg, Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry()})
+	registry := prometheus.NewRegistry()
+	s, err := New(cfg, Deps{Log: zap.NewNop(), Metrics: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &edge{t: t, s: s, metrics: registry, done: make(chan error, 1)}
+}
+
+func (e *edge) start() *edge {
+	e.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &edge{t: t, s: s, stop: cancel, done: make(chan error, 1)}
-	go func() { e.done <- s.Run(ctx) }()
+	e.stop = cancel
+	go func() { e.done <- e.s.Run(ctx) }()
 	select {
-	case <-s.Listening():
+	case <-e.s.Listening():
 	case err := <-e.done:
-		t.Fatal(err)
+		e.t.Fatal(err)
 	}
-	t.Cleanup(e.end)
+	e.t.Cleanup(e.end)
 	return e
 }
 
