@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"pkg/bar":    {"pkg/market"},
 	"pkg/wire":   {"pkg/market"},
 	"pkg/fanout": {"pkg/market"},
+	"pkg/auth":   {"pkg/market"},
 	"pkg/sim":    {"pkg/market"},
 	"pkg/stream": {"pkg/market", "pkg/wire"},
 	"pkg/client": {"pkg/market", "pkg/book", "pkg/wire"},
@@ -34,6 +35,8 @@ var fences = []struct {
 	{"github.com/lxzan/gws", []string{"services/ws", "pkg/client"}},
 	{"github.com/valyala/fasthttp", []string{"services/broker"}}, // its in-memory connections, no HTTP
 	{"github.com/twmb/franz-go", []string{"services/broker"}},
+	{"github.com/golang-jwt/jwt", []string{"pkg/auth"}},
+	{"go.yaml.in/yaml", []string{"pkg/auth"}},
 }
 
 // assemblers are the packages that may import services.
