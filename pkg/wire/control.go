@@ -189,7 +189,7 @@ func AppendDrain(dst []byte, m *Drain) []byte {
 // Unsub tells a client that the server ended a subscription.
 type Unsub struct {
 	Topic
-	Why string // such as forbidden
+	Why string // a Code: forbidden or too_many_topics
 }
 
 // AppendUnsub appends m.
@@ -197,6 +197,25 @@ func AppendUnsub(dst []byte, m *Unsub) []byte {
 	dst = append(dst, `{"ev":"unsub","why":`...)
 	dst = appendString(dst, m.Why)
 	return append(appendTopicKeys(dst, &m.Topic), '}')
+}
+
+// Auth tells a client something about its token.
+type Auth struct {
+	Why     string      // WhyExpiring
+	Expires market.Time // when the connection will be closed, unless a new token comes
+	Time    market.Time
+}
+
+// WhyExpiring says that the token's time is almost over.
+const WhyExpiring = "expiring"
+
+// AppendAuth appends m.
+func AppendAuth(dst []byte, m *Auth) []byte {
+	dst = append(dst, `{"ev":"auth","why":`...)
+	dst = appendString(dst, m.Why)
+	dst = append(dst, `,"exp":`...)
+	dst = strconv.AppendInt(dst, m.Expires.Micros(), 10)
+	return append(appendMicros(dst, m.Time), '}')
 }
 
 // How a subscription begins, and why by a snapshot.

@@ -163,6 +163,9 @@ func controls() []sample {
 		{name: "lag", msg: &wire.Lag{Topics: []wire.Lagging{{Topic: book, Merged: 41}, {Topic: bars, Merged: 2}}, Ms: 350}},
 		{name: "drain", msg: &wire.Drain{DeadlineMs: 30_000, RetryMs: [2]uint32{1000, 10_000}}},
 		{name: "unsub-event", msg: &wire.Unsub{Topic: bars, Why: "forbidden"}},
+		{name: "auth-event", msg: &wire.Auth{Why: wire.WhyExpiring, Expires: ts + 60_000_000_000, Time: ts}},
+		{name: "ack-auth", msg: &wire.Ack{ID: wire.NumberID(3)}},
+		{name: "error-auth", msg: &wire.Error{ID: wire.NumberID(3), Code: wire.CodeAuthFailed, Msg: "the token's key is not known"}},
 		{name: "ack-sub", msg: &wire.Ack{
 			ID: wire.NumberID(7),
 			OK: []wire.Row{
@@ -281,6 +284,8 @@ func (s *sample) json() []byte {
 		return wire.AppendDrain(nil, m)
 	case *wire.Unsub:
 		return wire.AppendUnsub(nil, m)
+	case *wire.Auth:
+		return wire.AppendAuth(nil, m)
 	case *wire.Ack:
 		return wire.AppendAck(nil, m)
 	case *wire.Error:
@@ -401,6 +406,8 @@ func content(m *wire.Message) any {
 		return &m.Drain
 	case wire.KindUnsub:
 		return &m.Unsub
+	case wire.KindAuth:
+		return &m.Auth
 	case wire.KindAck:
 		return &m.Ack
 	case wire.KindError:

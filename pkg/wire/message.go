@@ -30,6 +30,7 @@ const (
 	KindLag
 	KindDrain
 	KindUnsub
+	KindAuth
 	KindPong
 	KindAck
 	KindError
@@ -57,6 +58,7 @@ type Message struct {
 	Lag         Lag
 	Drain       Drain
 	Unsub       Unsub
+	Auth        Auth
 	Ack         Ack
 	Error       Error
 	ID          ID          // of a pong
@@ -168,6 +170,7 @@ const (
 	kFrame
 	kOps
 	kWindow
+	kExp
 )
 
 var messageKeys = makeKeyset([]string{
@@ -175,7 +178,7 @@ var messageKeys = makeKeyset([]string{
 	"price", "size", "side", "id", "why", "missed", "b", "a", "o", "l", "c", "v", "q", "n", "final", "rev", "inc", "last",
 	"state", "book", "inst", "ps", "ss", "tick", "source", "symbol",
 	"ok", "err", "code", "msg", "how", "merged", "topics", "limits", "resume", "proto", "conn", "auth",
-	"deadline_ms", "retry_ms", "msgs", "frame", "ops", "window",
+	"deadline_ms", "retry_ms", "msgs", "frame", "ops", "window", "exp",
 })
 
 const (

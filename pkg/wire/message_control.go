@@ -77,6 +77,11 @@ func (m *Message) control() (Kind, error) {
 		f.topic(&m.Unsub.Topic)
 		m.Unsub.Why = f.string(m.Unsub.Why, kWhy, maxText)
 		return KindUnsub, nil
+	case "auth":
+		f.need(kExp, kTS)
+		a := &m.Auth
+		a.Why, a.Expires, a.Time = f.string(a.Why, kWhy, maxText), f.time(kExp), f.time(kTS)
+		return KindAuth, nil
 	}
 	return KindUnknown, nil
 }
