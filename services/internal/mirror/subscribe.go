@@ -15,6 +15,7 @@ type Client struct {
 	Conn     *fanout.Conn
 	Format   fanout.Format
 	Lossless bool
+	Visible  func(sym string) bool // which instruments a Wildcard shows; nil is all. It is called with locks held, and must not block
 }
 
 // Subscription is a subscription that has been registered and not yet begun: Sub.Go lets it flow, behind whatever the
@@ -224,8 +225,8 @@ type Wildcard struct {
 	ended bool
 }
 
-// SubscribeAll registers a subscription to ch, which must hold one value per instrument, of all instruments. Like a Subscription
-// it begins with Go.
+// SubscribeAll registers a subscription to ch, which must hold one value per instrument, of all instruments that the client
+// may see. Like a Subscription it begins with Go.
 func (m *Mirror) SubscribeAll(c Client, ch market.Channel) (w *Wildcard, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -234,13 +235,13 @@ func (m *Mirror) SubscribeAll(c Client, ch market.Channel) (w *Wildcard, n int) 
 	for _, in := range m.bySym {
 		w.add(in)
 	}
-	return w, len(m.bySym)
+	return w, w.Len()
 }
 
 func (w *Wildcard) add(in *Instrument) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended {
+	if w.ended || w.c.Visible != nil && !w.c.Visible(in.sym) {
 		return
 	}
 	in.mu.Lock()
@@ -250,6 +251,38 @@ func (w *Wildcard) add(in *Instrument) {
 	if w.going {
 		s.Sub.Go()
 	}
+}
+
+// Restrict changes which instruments the client may see, now and later. It reports false, and changes nothing, when one
+// that is shown would be lost: the caller then ends the subscription and says so.
+func (w *Wildcard) Restrict(visible func(sym string) bool) bool {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	shown, ok := w.restrict(visible)
+	if !ok {
+		return false
+	}
+	for _, in := range w.m.bySym {
+		if !shown[in] {
+			w.add(in)
+		}
+	}
+	return true
+}
+
+func (w *Wildcard) restrict(visible func(sym string) bool) (shown map[*Instrument]bool, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	shown = make(map[*Instrument]bool, len(w.subs))
+	for _, s := range w.subs {
+		in := s.Topic().Label.(*feed).in
+		if !visible(in.sym) {
+			return nil, false
+		}
+		shown[in] = true
+	}
+	w.c.Visible = visible
+	return shown, true
 }
 
 // Go lets messages flow.
