@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tickwire/tickwire/services/internal/conf"
 	"github.com/tickwire/tickwire/services/internal/mirror"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	Drain      time.Duration // how long clients are sent away at the end
 	Shards     int           // loops that write
 	Flush      time.Duration // pause between writes to the same clients
+	Auth       conf.Auth
 	Mirror     mirror.Config
 
 	maxControl int // bytes that wait for one client; 0 is the fan-out's own
@@ -38,7 +40,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxPerIP: 1000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
-		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Mirror: mirror.DefaultConfig(),
+		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
 	}
 }
 
@@ -74,6 +76,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Drain, "ws-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
 	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients")
 	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "pause between writes, for very large audiences: 0, 5ms, 20ms or 50ms")
+	c.Auth.RegisterFlags(fs)
 	c.Mirror.RegisterFlags(fs)
 }
 
@@ -110,7 +113,7 @@ func (c *Config) Validate() error {
 	if _, err := parseProxies(c.Proxies); err != nil {
 		return fmt.Errorf("--trusted-proxies: %w", err)
 	}
-	return c.Mirror.Validate()
+	return errors.Join(c.Auth.Validate(), c.Mirror.Validate())
 }
 
 func (c *Config) tls() (*tls.Config, error) {

@@ -61,6 +61,8 @@ type visitor struct {
 	peer   netip.Addr
 	place  place
 	seated bool
+	tokens []string
+	who    identity
 }
 
 // handshake turns a connection into a session.
@@ -69,6 +71,7 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 	if err != nil {
 		s.refuse(v.conn, err)
 		s.crowd.leave(v.place, v.seated)
+		s.access.leave(v.who.party)
 		return
 	}
 	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go would need more of it.
@@ -96,13 +99,14 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 	buffered.Reset(header)
 	request, err := http.ReadRequest(buffered)
 	if err != nil {
-		return nil, header.refusal(err)
+		return nil, header.refusal()
 	}
+	v.tokens = bearers(request.Header)
 	protocol, err := negotiate(request)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.admit(v, request); err != nil {
+	if err := s.admit(ctx, v, request); err != nil {
 		return nil, err
 	}
 	early, err := buffered.Peek(buffered.Buffered())
@@ -118,7 +122,7 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 }
 
 // admit decides whether there is a place for a client whose request is in order.
-func (s *Server) admit(v *visitor, r *http.Request) error {
+func (s *Server) admit(ctx context.Context, v *visitor, r *http.Request) error {
 	switch {
 	case s.draining.Load():
 		return &refusedDraining
@@ -130,7 +134,7 @@ func (s *Server) admit(v *visitor, r *http.Request) error {
 		return full
 	}
 	v.place, v.seated = from, true
-	return nil
+	return s.identify(ctx, v)
 }
 
 // headerReader reads a request's header, up to a limit, and remembers what went wrong: package http reports half a line
@@ -157,7 +161,7 @@ func (h *headerReader) Read(b []byte) (int, error) {
 }
 
 // refusal says what is wrong with a request that can't be read; nothing but the cause when the peer has gone.
-func (h *headerReader) refusal(err error) error {
+func (h *headerReader) refusal() error {
 	var network net.Error
 	switch {
 	case errors.Is(h.err, errHeaderTooLarge):
@@ -167,7 +171,7 @@ func (h *headerReader) refusal(err error) error {
 	case h.err != nil:
 		return h.err
 	}
-	return &refusal{status: http.StatusBadRequest, msg: "not an HTTP request: " + err.Error()}
+	return &refusal{status: http.StatusBadRequest, msg: "not an HTTP request"} // what exactly is wrong may quote a token
 }
 
 // negotiate checks the upgrade, and rewrites the headers to the one form that gws reads right. It returns the subprotocol,

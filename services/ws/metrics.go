@@ -39,6 +39,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		errors:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_errors_total", Help: "Requests and topics refused."}, []string{"code"}),
 	}
 	all := []prometheus.Collector{m.refused, m.violations, m.panics, m.requests, m.errors, latency{s}}
+	all = append(all, s.access.collectors()...)
 	hub, mirror := s.hub.Stats(), s.mirror.Stats()
 	for _, c := range []struct {
 		name, help string

@@ -49,6 +49,7 @@ type Server struct {
 	origins   origins
 	proxies   proxies
 	crowd     *crowd
+	access    *access
 	workers   *workers
 	start     time.Time
 
@@ -90,6 +91,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.proxies, err = parseProxies(cfg.Proxies); err != nil {
 		return nil, err
 	}
+	if s.access, err = newAccess(&cfg, s.log); err != nil {
+		return nil, err
+	}
 	s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
 	s.beat = s.hub.NewControlTopic()
 	for range int(pingEvery / time.Second) {
@@ -129,7 +133,7 @@ func (s *Server) Ready() error {
 	case s.draining.Load():
 		return errors.New("draining")
 	}
-	return s.mirror.Ready()
+	return errors.Join(s.access.authority.Ready(), s.mirror.Ready())
 }
 
 // Run serves until ctx ends; then it sends the clients away and returns when the last of them is gone.
@@ -152,6 +156,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { s.follow(feed) })
 	feeding.Go(func() { s.keepTime(feed) })
+	feeding.Go(func() { s.access.authority.Run(feed) })
 	s.workers.start()
 	// So does accept: those who come now are told to go elsewhere.
 	door, shut := context.WithCancel(context.WithoutCancel(ctx))
@@ -257,6 +262,7 @@ func (s *Server) sweep() {
 	now := s.now()
 	for i, c := range s.swept {
 		c.check(now)
+		c.audit(now)
 		s.swept[i] = nil
 	}
 	s.tidy()

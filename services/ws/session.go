@@ -36,6 +36,7 @@ type session struct {
 
 	mu   sync.Mutex
 	subs []*subscription
+	identity
 }
 
 // subscription is a topic that the client has, or a channel of all instruments. There are many: it fits 32 bytes.
@@ -65,7 +66,10 @@ func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 	c := &session{
 		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
 		ops:  bucket{rate: float32(s.cfg.Ops), burst: float32(s.cfg.OpsBurst)},
-		errs: bucket{rate: 1, burst: 100},
+		errs: bucket{rate: 1, burst: 100}, identity: v.who,
+	}
+	if v.who.party == nil { // otherwise the subject's bucket counts, if it has one
+		c.ops = s.access.bucket(c.opsRate())
 	}
 	if protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
@@ -94,9 +98,9 @@ func (c *session) greet(number uint64) {
 	c.text(func(dst []byte) []byte {
 		return wire.AppendHello(dst, &wire.Hello{
 			Proto: wire.Proto, Conn: strconv.FormatUint(number, 36), Time: market.FromTime(time.Now()),
-			Limits: wire.Limits{Topics: uint32(c.s.cfg.MaxTopics), Frame: uint32(c.s.cfg.MaxMessage), Ops: uint32(c.s.cfg.Ops)},
+			Limits: c.limits(),
 			Resume: wire.Resume{Msgs: uint32(c.s.cfg.Mirror.RingEntries), Ms: uint32(c.s.cfg.Mirror.RingAge.Milliseconds())},
-			Auth:   "none",
+			Auth:   c.s.access.authority.Mode().String(),
 		})
 	})
 	c.mu.Lock()
@@ -154,6 +158,7 @@ func (c *session) end() {
 	c.mu.Unlock()
 	c.s.remove(c)
 	c.s.crowd.leave(c.place, true)
+	c.s.access.leave(c.party)
 }
 
 func (s *subscription) cancel() {
@@ -261,6 +266,7 @@ func (handler) OnMessage(ws *gws.Conn, m *gws.Message) {
 	defer func() { _ = m.Close() }() // gives the buffer back, and never fails
 	c := ws.NetConn().(*socket).session
 	c.s.workers.answer(c, m)
+	c.prove()
 }
 
 // answer answers one message of the client, on a worker.
@@ -284,7 +290,7 @@ func (c *session) message(text bool, b []byte) {
 		c.ack(r)
 		return
 	}
-	if !c.ops.take(time.Now()) {
+	if !c.takeOp(time.Now()) {
 		c.tooFast(r.ID)
 		return
 	}
@@ -308,7 +314,7 @@ func (c *session) tooFast(id wire.ID) {
 		c.conn.Close(closeFrame(wire.CloseRate, "too many requests"))
 		return
 	}
-	c.refuse(id, wire.CodeRate, fmt.Sprintf("at most %g requests per second", c.s.cfg.Ops))
+	c.refuse(id, wire.CodeRate, "too many requests per second")
 }
 
 func (c *session) refuse(id wire.ID, code wire.Code, msg string) {
@@ -317,6 +323,10 @@ func (c *session) refuse(id wire.ID, code wire.Code, msg string) {
 }
 
 func (c *session) do(r *wire.Request) {
+	if code, msg := c.mayAsk(r.Op); code != "" {
+		c.refuse(r.ID, code, msg)
+		return
+	}
 	switch r.Op {
 	case wire.OpSub:
 		c.subscribe(r)
@@ -329,7 +339,7 @@ func (c *session) do(r *wire.Request) {
 	case wire.OpPing:
 		c.text(func(dst []byte) []byte { return wire.AppendPong(dst, r.ID, market.FromTime(time.Now())) })
 	case wire.OpAuth:
-		c.reply(&wire.Ack{ID: r.ID}) // nobody has to say who they are; no harm in saying it
+		c.introduce(r)
 	case wire.OpFlow:
 		ack := wire.AppendAck(nil, &wire.Ack{ID: r.ID, Window: r.Window})
 		c.conn.SetWindow(int(r.Window), fanout.NewFrame(fanout.Text, ack))
@@ -344,7 +354,7 @@ func (c *session) ack(r *wire.Request) {
 	err := c.conn.Ack(int64(min(r.Bytes, math.MaxInt64)))
 	switch {
 	case err == nil:
-	case errors.Is(err, fanout.ErrAck) && c.ops.take(time.Now()):
+	case errors.Is(err, fanout.ErrAck) && c.takeOp(time.Now()):
 		c.refuse(r.ID, wire.CodeBadRequest, "acknowledges more than was sent, or there is no window")
 	default:
 		c.tooFast(r.ID)
@@ -383,10 +393,13 @@ func (c *session) open(t *wire.TopicRequest, lossless bool) (*subscription, wire
 	if t.Unknown != "" {
 		return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeUnknownChannel, Msg: "there is no such channel"}
 	}
+	if err := c.forbidden(t); err != nil {
+		return nil, wire.Row{}, err
+	}
 	i := c.find(t.Topic)
-	if i < 0 && len(c.subs)-own >= c.s.cfg.MaxTopics {
+	if i < 0 && len(c.subs)-own >= c.maxTopics() {
 		return nil, wire.Row{}, &wire.RowError{
-			Topic: t.Topic, Code: wire.CodeTooManyTopics, Msg: fmt.Sprintf("at most %d topics per connection", c.s.cfg.MaxTopics),
+			Topic: t.Topic, Code: wire.CodeTooManyTopics, Msg: fmt.Sprintf("at most %d topics per connection", c.maxTopics()),
 		}
 	}
 	if i >= 0 && (t.From == market.Sequence{}) && c.subs[i].view == t.View && c.subs[i].lossless == lossless {
@@ -432,6 +445,7 @@ func (c *session) register(t *wire.TopicRequest, lossless bool) (*subscription, 
 		if err := c.s.mirror.Ready(); err != nil {
 			return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Code: wire.CodeNotReady, Msg: err.Error()}
 		}
+		client.Visible = visible(c.grant, t.Channel)
 		all, n := c.s.mirror.SubscribeAll(client, t.Channel)
 		s.topic, s.rare = &wire.Topic{Channel: t.Channel, Sym: wire.Wildcard}, &rare{all: all}
 		return s, wire.Row{Topic: t.Topic, N: uint32(n), How: wire.HowSnapshot, Why: wire.WhyNew}, nil

@@ -52,13 +52,18 @@ func startEdge(t testing.TB, change func(*Config)) *edge {
 
 func newEdge(t testing.TB, change func(*Config)) *edge {
 	t.Helper()
+	return newEdgeWith(t, zap.NewNop(), change)
+}
+
+func newEdgeWith(t testing.TB, log *zap.Logger, change func(*Config)) *edge {
+	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Addr, cfg.Drain = "127.0.0.1:0", 100*time.Millisecond
 	if change != nil {
 		change(&cfg)
 	}
 	registry := prometheus.NewRegistry()
-	s, err := New(cfg, Deps{Log: zap.NewNop(), Metrics: registry})
+	s, err := New(cfg, Deps{Log: log, Metrics: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
