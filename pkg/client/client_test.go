@@ -921,6 +921,40 @@ func TestToken(t *testing.T) {
 	})
 }
 
+// TestTokenRenewal has the edge say that the token is about to expire.
+func TestTokenRenewal(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		n := 0
+		h := start(t, func(cfg *client.Config, _ *note) {
+			cfg.Token = func(context.Context) (string, error) {
+				if n++; n == 2 {
+					return "", errors.New("no token now")
+				}
+				return fmt.Sprint("t", n), nil
+			}
+		})
+		defer h.end()
+		p := h.edge.next()
+		p.hello()
+		p.text(wire.AppendAuth(nil, &wire.Auth{Why: wire.WhyExpiring}))
+		p.beats(4 * time.Second)
+		p.quiet()
+		p.beats(3 * time.Second)
+		r := p.expect(wire.OpAuth)
+		if r.Token != "t3" {
+			t.Errorf("token %q", r.Token)
+		}
+		p.text(wire.AppendError(nil, &wire.Error{ID: r.ID, Code: wire.CodeNotReady}))
+		p.beats(7 * time.Second)
+		if r = p.expect(wire.OpAuth); r.Token != "t4" {
+			t.Errorf("token %q", r.Token)
+		}
+		p.text(wire.AppendAck(nil, &wire.Ack{ID: r.ID}))
+		p.beats(20 * time.Second)
+		p.quiet()
+	})
+}
+
 // A panic in a callback is the caller's: it is not swallowed with gws's.
 func TestCallbackPanic(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

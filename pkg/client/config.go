@@ -48,7 +48,8 @@ type Config struct {
 	Mode     Mode     // Conflate unless given
 	Handler  Handler  // callbacks
 
-	// Token returns the bearer token for the next connection; it is called again for each one, so a token may expire.
+	// Token returns the bearer token for the next connection, and another one when the edge says that the token of the open
+	// connection is about to expire. It is called from a goroutine of its own then, and must return when ctx is done.
 	Token func(ctx context.Context) (string, error)
 	// Header is added to the handshake request.
 	Header http.Header

@@ -51,7 +51,7 @@ func closeText(e *CloseError) string {
 	}
 	switch e.Code {
 	case wire.ClosePolicy:
-		return "access revoked"
+		return "not allowed"
 	case wire.CloseAuthExpired:
 		return "token expired"
 	case wire.CloseRate:

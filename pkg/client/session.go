@@ -38,6 +38,7 @@ type session struct {
 	hello   time.Time // zero before it
 	limits  wire.Limits
 	drain   [2]time.Duration
+	renewal renewal
 	err     error // why it ended
 	calling bool  // inside receive, and so perhaps in a callback: a panic there is not gws's, and not ours to stop
 
@@ -92,6 +93,10 @@ func (c *Client) connect(ctx context.Context) (end ending) {
 	}
 	defer func() { _ = conn.Close() }()
 	s.ws, s.net = ws, conn
+	var cancel context.CancelFunc
+	s.renewal.ctx, cancel = context.WithCancel(ctx)
+	defer s.renewal.fetches.Wait()
+	defer cancel()
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
@@ -308,6 +313,10 @@ func (s *session) control(m *wire.Message) {
 	case wire.KindUnsub:
 		if sub := s.sub(m.Unsub.Topic); sub != nil {
 			s.c.drop(sub.core(), &RefusedError{Topic: sub.core().String(), Code: wire.Code(m.Unsub.Why)})
+		}
+	case wire.KindAuth:
+		if m.Auth.Why == wire.WhyExpiring {
+			s.renew()
 		}
 	case wire.KindLag:
 		for i := range m.Lag.Topics {
@@ -584,6 +593,8 @@ func (s *session) onError(e *wire.Error) {
 	r := s.take(e.ID)
 	switch {
 	case r == nil || r.op == wire.OpUnsub || r.op == wire.OpFlow:
+	case r.op == wire.OpAuth:
+		s.renewLater()
 	case r.ping != nil:
 		r.ping.give(time.Now(), &RefusedError{Code: e.Code, Msg: e.Msg})
 	default:
@@ -655,6 +666,7 @@ func (s *session) tick(now time.Time) {
 	}
 	c.mu.Unlock()
 	s.flush()
+	s.renewIfDue()
 }
 
 // due tells whether it is time to ask again.

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -134,10 +135,22 @@ func handshakeError(ctx context.Context, u *url.URL, resp *http.Response, err er
 	}
 	_ = resp.Body.Close()
 	e := &HandshakeError{Status: resp.StatusCode, Err: errors.New(http.StatusText(resp.StatusCode))}
+	if resp.StatusCode == http.StatusUnauthorized {
+		if why, ok := challenge(resp.Header); ok {
+			e.Err = errors.New(why)
+		}
+	}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		e.RetryAfter = time.Duration(min(s, 3600)) * time.Second
 	}
 	return e
+}
+
+// challenge is what an edge says about a token that it does not take (RFC 6750).
+func challenge(h http.Header) (string, bool) {
+	_, why, ok := strings.Cut(h.Get("WWW-Authenticate"), `error_description="`)
+	why, _, _ = strings.Cut(why, `"`)
+	return why, ok && why != ""
 }
 
 // Write sends p within writeTimeout. gws writes its handshake from a goroutine that it may leave behind, blocked: so
