@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -26,6 +27,7 @@ import (
 type Config struct {
 	Sym    string
 	Addr   string        // of the edge: host:port, or a ws:// or wss:// URL
+	Token  string        // shown to the edge; empty for none
 	Depth  uint16        // levels a side: 10, 25, 50 or 100; 0 is all
 	Millis uint16        // merge updates over so long: 100, 250 or 1000; 0 shows each
 	JSON   bool          // speak JSON instead of SBE
@@ -40,6 +42,7 @@ func DefaultConfig() Config { return Config{Addr: "127.0.0.1:8081", Every: 5 * t
 // RegisterFlags defines the flags.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Addr, "addr", c.Addr, "`ADDRESS` of the WebSocket edge: host:port, or a ws:// or wss:// URL")
+	fs.StringVar(&c.Token, "token", c.Token, "`TOKEN` for an edge that asks for one; on a shared machine rather by the environment, where ps does not show it")
 	fs.Uint16Var(&c.Depth, "depth", c.Depth, "levels a side to follow: 10, 25, 50 or 100; 0 is the whole book")
 	fs.Uint16Var(&c.Millis, "ms", c.Millis, "merge updates over so many milliseconds: 100, 250 or 1000; 0 takes each one")
 	fs.BoolVar(&c.JSON, "json", c.JSON, "speak JSON to the edge instead of SBE")
@@ -133,6 +136,9 @@ func (v *viewer) clientConfig() client.Config {
 		url = "ws://" + url
 	}
 	cfg := client.Config{URL: url, Handler: client.Handler{OnError: v.onError, OnBook: v.meter.onBook, OnDisconnect: v.meter.onDisconnect, OnConnect: v.meter.onConnect}}
+	if v.cfg.Token != "" {
+		cfg.Token = func(context.Context) (string, error) { return v.cfg.Token, nil }
+	}
 	if v.cfg.JSON {
 		cfg.Encoding = client.JSON
 	}
@@ -176,11 +182,16 @@ func (v *viewer) open(ctx context.Context) error {
 func (v *viewer) explain(ctx context.Context, err error) error {
 	var refused *client.RefusedError
 	var network *net.OpError
+	var handshake *client.HandshakeError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &refused) && refused.Code == wire.CodeUnknownSymbol:
 		return v.unknown(ctx)
+	case errors.As(err, &refused) && refused.Code == wire.CodeAuthRequired:
+		return fmt.Errorf("%s asks for a token: set TICKWIRE_TOKEN, or give --token", v.cfg.Addr)
+	case errors.As(err, &handshake) && handshake.Status == http.StatusUnauthorized:
+		return fmt.Errorf("%s does not take the token: %w", v.cfg.Addr, handshake.Err)
 	case errors.As(err, &refused) && refused.Msg != "":
 		return fmt.Errorf("%s: %s", v.cfg.Sym, refused.Msg)
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/book"
 	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
@@ -46,7 +49,11 @@ type edge struct {
 // startEdge listens at addr, and knows the market of from, if that is given.
 func startEdge(t testing.TB, addr string, from *edge) *edge {
 	t.Helper()
-	cfg := ws.DefaultConfig()
+	return startEdgeWith(t, ws.DefaultConfig(), addr, from)
+}
+
+func startEdgeWith(t testing.TB, cfg ws.Config, addr string, from *edge) *edge {
+	t.Helper()
 	cfg.Addr, cfg.Drain = addr, 50*time.Millisecond
 	s, err := ws.New(cfg, ws.Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry()})
 	if err != nil {
@@ -195,6 +202,35 @@ func TestOnce(t *testing.T) {
 			t.Errorf("got %s", out.String())
 		}
 	}
+}
+
+func TestToken(t *testing.T) {
+	key, entry, err := auth.NewKey("me", time.Time{}, auth.Scope{Channels: []string{"book"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := entry.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := ws.DefaultConfig()
+	server.Auth.Mode, server.Auth.KeysFile = "required", filepath.Join(t.TempDir(), "keys.yaml")
+	if err := os.WriteFile(server.Auth.KeysFile, []byte("keys:\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := startEdgeWith(t, server, "127.0.0.1:0", nil)
+	f := func(token, want string) {
+		t.Helper()
+		cfg := DefaultConfig()
+		cfg.Sym, cfg.Addr, cfg.Once, cfg.Token = btc.Sym, e.addr, true, token
+		err := Run(t.Context(), cfg, io.Discard)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	f(key, "")
+	f("", "TICKWIRE_TOKEN")
+	f(key+"x", "does not take the token: this is no token")
 }
 
 func TestErrors(t *testing.T) {

@@ -27,6 +27,10 @@ func TestExitCodes(t *testing.T) {
 	f(2, "all", "--market", "tulips")                                    // no such market
 	f(2, "all", "--log-level", "loud")                                   // no such level
 	f(2, "all", "--no-such-flag")                                        //
+	f(2, "all", "--auth", "required")                                    // by which keys?
+	f(2, "ws", "--kafka", "127.0.0.1:1", "--auth-keys", "keys.yaml")     // but nobody is asked
+	f(0, "key", "new", "--subject", "desk-1", "--expires", "24h")        //
+	f(2, "key", "new", "--subject", "desk-1", "--channels", "candles")   // no such channel
 	f(2, "sim", "--kafka", "127.0.0.1:1", "--rate", "0")                 // out of range
 	f(2, "replay", "--kafka", "127.0.0.1:1", "--file", "", "--speed=-1") // negative
 	f(1, "replay", "--kafka", "127.0.0.1:1", "--file", filepath.Join(t.TempDir(), "absent"))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/stream"
 )
 
@@ -59,6 +60,38 @@ func TestKafkaValidate(t *testing.T) {
 	f(Kafka{Brokers: b, TLS: true, CertFile: "x"}, "--kafka-key")
 	f(Kafka{Brokers: b, Mechanism: "plain"}, "--kafka-username")
 	f(Kafka{Brokers: b, Username: "u"}, "--kafka-sasl")
+}
+
+func TestAuth(t *testing.T) {
+	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	c := DefaultAuth()
+	c.RegisterFlags(fs)
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if a, err := c.Open(nil); err != nil || a.Mode() != auth.None {
+		t.Errorf("%v", err)
+	}
+	f := func(want string, args ...string) {
+		t.Helper()
+		c := DefaultAuth()
+		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+		c.RegisterFlags(fs)
+		if err := fs.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		err := c.Validate()
+		if err == nil {
+			_, err = c.Open(nil)
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), want+": ") {
+			t.Errorf("%v: %v, want an error of %s", args, err, want)
+		}
+	}
+	f("--auth", "--auth", "maybe")
+	f("--auth", "--auth", "optional")
+	f("--auth-jwks", "--auth", "required", "--auth-jwks", "https:///")
+	f("--auth-jwks", "--auth", "required", "--auth-jwks", "/no/such/file")
 }
 
 func TestKafkaStream(t *testing.T) {

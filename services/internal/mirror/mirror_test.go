@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -659,6 +660,42 @@ func TestWildcard(t *testing.T) {
 		if len(c.bbos) != n {
 			t.Error("goes on after the end")
 		}
+	})
+}
+
+// TestRestrictedWildcard shows some instruments alone, those to come included.
+func TestRestrictedWildcard(t *testing.T) {
+	play(t, func(t *testing.T, m *Mirror, h *fanout.Hub) {
+		open(t, m, 20)
+		c := newClient(t, h, &market.Instrument{PriceScale: 2, SizeScale: 4}, SBE)
+		only := func(prefix string) func(string) bool {
+			return func(sym string) bool { return strings.HasPrefix(sym, prefix) }
+		}
+		w, n := m.SubscribeAll(Client{Conn: c.conn, Format: SBE, Visible: only("BTC-U")}, market.BBOs)
+		w.Go()
+		for i, sym := range []string{"ETH-USDT", "BTC-USDC", "BTC-EUR"} {
+			s := newScript(t, m, sym, uint32(8192+4096*i))
+			s.state(market.Live, market.Live, market.NoReason)
+			s.reset(3)
+		}
+		seen := func() map[uint32]bool {
+			synctest.Wait()
+			seen := map[uint32]bool{}
+			for _, b := range c.bbos {
+				seen[b.Inst] = true
+			}
+			return seen
+		}
+		if got := seen(); n != 1 || w.Len() != 2 || len(got) != 2 || !got[4096] || !got[12288] {
+			t.Errorf("%d, then %d instruments, seen %v", n, w.Len(), got)
+		}
+		if w.Restrict(only("BTC-USDC")) || w.Len() != 2 {
+			t.Errorf("narrowed to %d", w.Len())
+		}
+		if !w.Restrict(only("BTC-")) || w.Len() != 3 || !seen()[16384] || seen()[8192] {
+			t.Errorf("widened to %d, seen %v", w.Len(), seen())
+		}
+		w.Cancel()
 	})
 }
 
