@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"regexp"
@@ -54,7 +55,7 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	f(old, auth.ErrExpired)
-	f(key[:len(key)-1]+"a", auth.ErrUnknown)
+	f(key[:len(key)-1]+"!", auth.ErrUnknown)
 	f(key[:len(key)-2], auth.ErrMalformed)
 	f("tw_", auth.ErrMalformed)
 	f("tw_zzzzzzzz_"+secret, auth.ErrUnknown)
@@ -188,6 +189,36 @@ func FuzzKeyFile(f *testing.F) {
 		a, err := auth.New(auth.Config{Mode: auth.Optional, KeysFile: path})
 		if err == nil && a.Anonymous() == nil {
 			t.Errorf("%q: nobody may have anything, though tokens are optional", text)
+		}
+	})
+}
+
+// TestDocuments reads the examples in the documentation.
+func TestDocuments(t *testing.T) {
+	example := func(file, pattern string) string {
+		b, err := os.ReadFile("../../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile(pattern).FindSubmatch(b)
+		if found == nil {
+			t.Fatalf("%s has no example", file)
+		}
+		return string(found[1])
+	}
+	keys := write(t, "keys.yaml", example("OPERATIONS.md", "(?s)```\n(# keys.yaml.*?)```"))
+	claims := example("PROTOCOL.md", "```\n(\\{\"sub\".*)\n```")
+	synctest.Test(t, func(t *testing.T) { // whose time is before any of the examples expire
+		a := newAuthority(t, auth.Config{Mode: auth.Optional, KeysFile: keys, HS256File: write(t, "secret", secret)})
+		if a.Anonymous().Allows(market.Books, "BTC-USDT", market.View{}) == auth.Granted {
+			t.Error("anonymous may have books")
+		}
+		var c map[string]any
+		if err := json.Unmarshal([]byte(claims), &c); err != nil {
+			t.Fatal(err)
+		}
+		if g, err := a.Verify(t.Context(), token(t, "HS256", []byte(secret), c, nil)); err != nil || g.MaxConns != 5 {
+			t.Errorf("%+v %v", g, err)
 		}
 	})
 }

@@ -199,7 +199,7 @@ func (s *Server) identify(ctx context.Context, v *visitor) error {
 	case len(v.tokens) == 0:
 		return nil
 	case len(v.tokens) > 1:
-		return unauthorized("more than one token")
+		return badToken("more than one token")
 	}
 	g, err := a.verify(ctx, v.tokens[0])
 	v.tokens = nil
@@ -210,7 +210,7 @@ func (s *Server) identify(ctx context.Context, v *visitor) error {
 			headers: fmt.Sprintf("Retry-After: %d\r\n", int(auth.RetryAfter.Seconds())),
 		}
 	case err != nil:
-		return unauthorized(err.Error())
+		return badToken(err.Error())
 	}
 	if v.who.party = a.join(g); v.who.party == nil {
 		return &refusal{
@@ -223,8 +223,8 @@ func (s *Server) identify(ctx context.Context, v *visitor) error {
 
 const subjectFull = "too many connections by this token's subject"
 
-// unauthorized is RFC 6750's way to say that a token is not good.
-func unauthorized(msg string) *refusal {
+// badToken is RFC 6750's way to say that a token is not good.
+func badToken(msg string) *refusal {
 	return &refusal{
 		status: http.StatusUnauthorized, msg: msg, reason: reasonToken,
 		headers: `WWW-Authenticate: Bearer realm="tickwire", error="invalid_token", error_description="` + msg + "\"\r\n",

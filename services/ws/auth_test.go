@@ -423,7 +423,7 @@ func TestTokensStaySecret(t *testing.T) {
 	secrets := []string{key[12:]}
 	said := ""
 	for _, tok := range []string{
-		key, key[:len(key)-1] + "a", token("alice", -time.Hour, ""), token("alice", time.Hour, `{"x":1}`), sign("{", "{"), "secretnonsense",
+		key, key[:len(key)-1] + "!", token("alice", -time.Hour, ""), token("alice", time.Hour, `{"x":1}`), sign("{", "{"), "secretnonsense",
 	} {
 		secrets = append(secrets, strings.Split(tok, ".")...)
 		for _, headers := range []string{bearer(tok), "Authorization Bearer " + tok + "\r\n", "Sec-WebSocket-Protocol: bearer." + tok + "\r\n"} {
