@@ -1,0 +1,389 @@
+// Package swarm is thousands of WebSocket clients that cost next to nothing: one loop over epoll, one read per wake-up,
+// frames looked at in place. They check that nothing is missing, and measure how old each message is against the time at
+// which it was meant to be sent; beyond that they do nothing with it. A swarm runs in a process of its own, on one thread.
+//
+// It knows the market's messages only as far as that needs: topic, sequence and time of book updates and trades.
+package swarm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/target"
+)
+
+// Name is the part's, for proc.Start.
+const Name = "swarm"
+
+// MaxClients is how many fit into a process, whose open files are limited to 20,000.
+const MaxClients = 9_500
+
+// Config says which clients there are. A client's topics are a random choice that depends on Seed and its number alone.
+type Config struct {
+	Number  int // of the swarm: decides its source address, 127.0.1.(1+Number), and the numbers of its clients
+	Clients int
+	First   int    // number of the first client
+	Floor   bool   // speak to the floor rather than to an edge
+	Channel string // book or trades
+	JSON    bool
+	Topics  int // that there are
+	Each    int // that each client has
+	Seed    uint64
+	Acks    string // tell there what all clients have; needs one topic
+}
+
+// Connect is the argument of connect and of failover.
+type Connect struct {
+	Addr     string
+	AtOnce   int // connections being made at a time; 0 is no limit
+	Deadline time.Duration
+}
+
+// Connected is the answer to connect.
+type Connected struct {
+	Ready    int           // clients that have everything they asked for
+	Elapsed  time.Duration // until the last of them was ready
+	Failures int           // attempts that failed
+	Why      string        // the last one
+}
+
+// Report is the answer to report: what was seen since the last begin.
+type Report struct {
+	Messages   int64  // market messages
+	Updates    int64  // updates that they stand for: more when some were merged
+	Histogram  string // of their ages in µs, encoded; see Decode
+	Gaps       int64  // messages that did not follow
+	GapNotices int64  // losses that the server told
+	Lags       int64  // lag notices
+	Closed     int64  // connections that the server ended
+	Why        string // the last close frame, or error
+	Malformed  int64
+	Acked      uint64 // what all clients have, when Config.Acks is set
+	Behind     int    // clients that do not have everything up to the published count given
+	CPU        time.Duration
+}
+
+// MaxLatency in µs; what is slower counts as this.
+const MaxLatency = 60_000_000
+
+// NewHistogram makes a histogram of µs.
+func NewHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, MaxLatency, 3) }
+
+// Decode reads Report.Histogram.
+func Decode(s string) (*hdrhistogram.Histogram, error) { return hdrhistogram.Decode([]byte(s)) }
+
+// Swarm is the clients and their loop.
+type Swarm struct {
+	cfg     Config
+	source  [4]byte
+	epoll   int
+	pipe    [2]int        // a command waits when it can be read
+	do      chan func()   // room for one
+	dead    chan struct{} // closed when the loop has ended
+	failed  error         // why, set before dead is closed
+	clients []*client
+	buf     []byte
+	ackFD   int
+	arrived []int  // how many clients have message i, at i modulo the length
+	all     uint64 // how many messages every client has
+
+	addr     *syscall.SockaddrInet4
+	hostport string
+	waiting  []*client // to be connected
+	later    []*client // to be connected when their pause is over, the first one first
+	opening  int       // being connected
+	atOnce   int
+	ready    int
+	readyAt  time.Time
+	failover bool // those whose connection ends connect again
+	paused   bool // nothing is read
+
+	report    Report
+	measuring bool
+	hist      *hdrhistogram.Histogram
+	failures  int
+	why       string
+}
+
+// Serve is the child: it does what it is asked until the input ends.
+func Serve(in io.Reader, out io.Writer) error {
+	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1}
+	handlers := proc.Handlers{
+		"start": proc.Handle(func(cfg Config) (any, error) {
+			if err := s.start(cfg); err != nil {
+				return nil, err
+			}
+			go func() { // ends when do is closed, and is waited for below
+				s.failed = s.loop()
+				close(s.dead)
+			}()
+			return nil, nil
+		}),
+		"connect":  proc.Handle(s.connect),
+		"failover": proc.Handle(s.prepare),
+		"settled":  proc.Handle(s.settled),
+		"begin":    s.command(func() any { s.begin(); return nil }),
+		"end":      s.command(func() any { s.measuring = false; return nil }),
+		"pause":    s.command(func() any { s.paused = true; return nil }),
+		"resume":   s.command(func() any { s.paused = false; return nil }),
+		"report":   proc.Handle(s.result),
+	}
+	err := proc.Serve(in, out, handlers)
+	if s.epoll == 0 {
+		return err
+	}
+	close(s.do)
+	s.nudge()
+	<-s.dead
+	return errors.Join(err, s.failed)
+}
+
+// command makes a handler of something that the loop does.
+func (s *Swarm) command(f func() any) func(json.RawMessage) (any, error) {
+	return func(json.RawMessage) (reply any, err error) {
+		return reply, s.ask(func() { reply = f() })
+	}
+}
+
+// ask has the loop do something and waits for it.
+func (s *Swarm) ask(f func()) error {
+	done := make(chan struct{})
+	s.do <- func() { f(); close(done) }
+	s.nudge()
+	select {
+	case <-done:
+		return nil
+	case <-s.dead:
+		return fmt.Errorf("the clients' loop has ended: %w", s.failed)
+	}
+}
+
+func (s *Swarm) nudge() { _, _ = syscall.Write(s.pipe[1], []byte{0}) } // a full pipe has been heard
+
+func (s *Swarm) start(cfg Config) (err error) {
+	s.cfg, s.source = cfg, [4]byte{127, 0, 1, byte(1 + cfg.Number)}
+	if s.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+		return fmt.Errorf("epoll_create: %w", err)
+	}
+	if err := syscall.Pipe2(s.pipe[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	if err := s.watch(s.pipe[0], -1, syscall.EPOLLIN, syscall.EPOLL_CTL_ADD); err != nil {
+		return err
+	}
+	if cfg.Acks != "" {
+		if s.ackFD, err = syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("socket: %w", err)
+		}
+		if err := syscall.Connect(s.ackFD, &syscall.SockaddrUnix{Name: cfg.Acks}); err != nil {
+			return fmt.Errorf("connect %s: %w", cfg.Acks, err)
+		}
+		s.arrived = make([]int, 1<<14)
+	}
+	for i := range cfg.Clients {
+		number := cfg.First + i
+		random := rand.New(rand.NewPCG(cfg.Seed, uint64(number))) //nolint:gosec // a reproducible choice
+		s.clients = append(s.clients, &client{
+			index: int32(i), fd: -1, topics: random.Perm(cfg.Topics)[:cfg.Each], seqs: make([]uint32, cfg.Topics),
+		})
+	}
+	return nil
+}
+
+// Topics tells which topics a client has.
+func Topics(seed uint64, number, topics, each int) []int {
+	return rand.New(rand.NewPCG(seed, uint64(number))).Perm(topics)[:each] //nolint:gosec // a reproducible choice
+}
+
+func (s *Swarm) watch(fd int, index int32, events uint32, op int) error {
+	ev := syscall.EpollEvent{Events: events, Fd: index}
+	if err := syscall.EpollCtl(s.epoll, op, fd, &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// loop does everything that concerns the clients, until do is closed.
+func (s *Swarm) loop() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer s.closeAll()
+	events := make([]syscall.EpollEvent, 512)
+	for {
+		n, err := syscall.EpollWait(s.epoll, events, 100)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return fmt.Errorf("epoll_wait: %w", err)
+		}
+		asked := false
+		for i := range max(0, n) {
+			if ev := &events[i]; ev.Fd < 0 {
+				asked = true
+			} else {
+				s.event(s.clients[ev.Fd], ev.Events)
+			}
+		}
+		if asked && !s.commands() {
+			return nil
+		}
+		s.open()
+	}
+}
+
+// commands does what has been asked for, and nothing else while the swarm is paused; false when the end was.
+func (s *Swarm) commands() bool {
+	var b [64]byte
+	_, _ = syscall.Read(s.pipe[0], b[:]) // only to empty it
+	for more := true; more; {
+		var f func()
+		if s.paused {
+			f, more = <-s.do
+		} else {
+			select {
+			case f, more = <-s.do:
+			default:
+				return true
+			}
+		}
+		if more {
+			f()
+		}
+	}
+	return false
+}
+
+func (s *Swarm) closeAll() {
+	for _, c := range s.clients {
+		s.drop(c)
+	}
+	_ = syscall.Close(s.epoll)
+	_ = syscall.Close(s.pipe[0])
+	_ = syscall.Close(s.pipe[1])
+	if s.ackFD >= 0 {
+		_ = syscall.Close(s.ackFD)
+	}
+}
+
+// connect makes all connections and waits until every client is ready.
+func (s *Swarm) connect(arg Connect) (any, error) {
+	addr, err := address(arg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	if err := s.ask(func() {
+		s.addr, s.hostport, s.atOnce = addr, arg.Addr, arg.AtOnce
+		s.waiting = append(s.waiting, s.clients...)
+	}); err != nil {
+		return nil, err
+	}
+	return s.await(begin, arg.Deadline)
+}
+
+// prepare has the clients go to another server, all at once, when their connection ends, and ask it for what they miss.
+func (s *Swarm) prepare(arg Connect) (any, error) {
+	addr, err := address(arg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.ask(func() {
+		s.addr, s.hostport, s.atOnce, s.failover = addr, arg.Addr, arg.AtOnce, true
+	})
+}
+
+// Settled is the argument of settled. A client is ready again when it has a message that was due after its connection ended.
+type Settled struct {
+	Begin    int64 // µs since 1970, from when on Connected.Elapsed counts
+	Deadline time.Duration
+}
+
+// settled waits until all clients are ready again after a failover.
+func (s *Swarm) settled(arg Settled) (any, error) {
+	return s.await(time.UnixMicro(arg.Begin), arg.Deadline)
+}
+
+func (s *Swarm) await(begin time.Time, limit time.Duration) (any, error) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		var c Connected
+		if err := s.ask(func() {
+			c = Connected{Ready: s.ready, Failures: s.failures, Why: s.why, Elapsed: s.readyAt.Sub(begin)}
+		}); err != nil {
+			return nil, err
+		}
+		if c.Ready == len(s.clients) || time.Now().After(deadline) {
+			return c, nil
+		}
+	}
+}
+
+func address(s string) (*syscall.SockaddrInet4, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return nil, err
+	}
+	ip := net.ParseIP(host).To4()
+	n, err := strconv.Atoi(port)
+	if ip == nil || err != nil {
+		return nil, fmt.Errorf("%q is not an IPv4 address with a port", s)
+	}
+	return &syscall.SockaddrInet4{Port: n, Addr: [4]byte(ip)}, nil
+}
+
+func (s *Swarm) begin() {
+	s.report, s.measuring = Report{}, true
+	s.hist.Reset()
+}
+
+// Have is the argument of report: what has been published in all, to find clients that do not have it. 0 asks for nothing.
+type Have struct{ Published uint64 }
+
+func (s *Swarm) result(arg Have) (_ any, err error) {
+	var r Report
+	asked := s.ask(func() {
+		r = s.report
+		r.Acked, r.CPU = s.all, ownTime()
+		var encoded []byte
+		if encoded, err = s.hist.Encode(hdrhistogram.V2CompressedEncodingCookieBase); err == nil {
+			r.Histogram = string(encoded)
+		}
+		if arg.Published == 0 {
+			return
+		}
+		for _, c := range s.clients {
+			if !c.complete(&s.cfg, arg.Published) {
+				r.Behind++
+			}
+		}
+	})
+	return r, errors.Join(asked, err)
+}
+
+// complete tells whether a client has all of what was published, which went round the topics.
+func (c *client) complete(cfg *Config, published uint64) bool {
+	for _, t := range c.topics {
+		want := target.Last(cfg.Channel, cfg.Topics, t, published)
+		if uint64(c.seqs[t]) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// ownTime is the CPU time that this process has used, user and system.
+func ownTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

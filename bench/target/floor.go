@@ -1,0 +1,144 @@
+package target
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// floor is what no server can do better without putting messages together: a loop that makes one write(2) per message
+// and subscriber, of the same frames to as many sockets. A client says in the query what it wants.
+type floor struct {
+	ln       net.Listener
+	running  sync.WaitGroup
+	mu       sync.Mutex // guards what follows
+	conns    []net.Conn
+	topics   [][]*floorConn
+	writes   uint64
+	bytes    uint64
+	blocked  uint64
+	shutdown bool
+}
+
+// floorConn is a subscriber. Its connection is kept open, and so its descriptor stays its own.
+type floorConn struct {
+	conn net.Conn
+	fd   int
+	dead bool
+}
+
+func startFloor(topics int) (*floor, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	f := &floor{ln: ln, topics: make([][]*floorConn, topics)}
+	f.running.Go(f.accept)
+	return f, nil
+}
+
+func (f *floor) accept() {
+	for {
+		conn, err := f.ln.Accept()
+		if err != nil {
+			return // closed
+		}
+		if err := f.enter(conn); err != nil {
+			_ = conn.Close() // the client sees it
+		}
+	}
+}
+
+// enter reads the request, which a client sends at once, and subscribes.
+func (f *floor) enter(conn net.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	r, err := http.ReadRequest(bufio.NewReaderSize(conn, 1<<10))
+	if err != nil {
+		return err
+	}
+	c := &floorConn{conn: conn}
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := raw.Control(func(fd uintptr) { c.fd = int(fd) }); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shutdown {
+		return net.ErrClosed
+	}
+	f.conns = append(f.conns, conn)
+	for _, s := range strings.Split(r.URL.Query().Get("topics"), ",") {
+		topic, err := strconv.Atoi(s)
+		if err != nil || topic < 0 || topic >= len(f.topics) {
+			return fmt.Errorf("topic %q", s)
+		}
+		f.topics[topic] = append(f.topics[topic], c)
+	}
+	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+	return err
+}
+
+func (f *floor) publish(topic int, _ wire.Template, payload []byte) error {
+	frame := fanout.NewFrame(fanout.Binary, payload).Bytes()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.topics[topic] {
+		if !c.dead {
+			f.write(c, frame)
+		}
+	}
+	return nil
+}
+
+// write writes a frame, and waits when the socket is full.
+func (f *floor) write(c *floorConn, frame []byte) {
+	f.writes++
+	f.bytes += uint64(len(frame))
+	n, err := syscall.Write(c.fd, frame)
+	if err == nil && n == len(frame) {
+		return
+	}
+	if err == nil || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
+		f.blocked++
+		_, err = c.conn.Write(frame[max(0, n):])
+	}
+	c.dead = err != nil
+}
+
+func (f *floor) address() string { return f.ln.Addr().String() }
+
+func (f *floor) counters() map[string]float64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return map[string]float64{
+		Writes: float64(f.writes), Frames: float64(f.writes), Bytes: float64(f.bytes), Blocked: float64(f.blocked),
+		Conns: float64(len(f.conns)),
+	}
+}
+
+func (f *floor) close() error {
+	err := f.ln.Close()
+	f.running.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shutdown = true
+	for _, c := range f.conns {
+		_ = c.Close() // the clients have gone before
+	}
+	return err
+}

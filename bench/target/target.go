@@ -1,0 +1,238 @@
+// Package target is the servers' side of a measurement: the real edge, and the floor beneath it, each in a process of its
+// own and publishing the same messages on the same schedule. What it offers is called through package proc; other servers
+// can stand beside these two.
+package target
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/pkg/market"
+)
+
+// Name is the part's, for proc.Start.
+const Name = "target"
+
+// The kinds of servers.
+const (
+	Edge  = "edge"
+	Floor = "floor"
+)
+
+// Config says what to start.
+type Config struct {
+	Kind        string
+	Topics      int
+	Size        int    // bytes of a frame, about
+	Channel     string // book or trades
+	Flush       time.Duration
+	Shards      int
+	RingEntries int // 0 is the edge's default
+	RingBytes   int
+	Swarms      int // how many send acknowledgements, for a Plan with InFlight
+}
+
+// Started is the answer to start.
+type Started struct {
+	Addr string
+	Acks string // where swarms tell what all their clients have, for a Plan with InFlight
+}
+
+// Counters by name; the edge's own metrics have more.
+const (
+	Writes    = "ws_writes_total"
+	Frames    = "ws_frames_total"
+	Bytes     = "ws_sent_bytes_total"
+	Conflated = "ws_conflated_total"
+	Blocked   = "ws_blocked_total"
+	Conns     = "ws_connections"
+)
+
+// Stats is the answer to stats.
+type Stats struct {
+	Published  uint64
+	Counters   map[string]float64
+	Mallocs    uint64
+	Goroutines int
+}
+
+// Ack is what a swarm sends to Started.Acks: that each of its clients has so many messages.
+type Ack struct {
+	Swarm uint8
+	Done  uint64
+}
+
+// Append appends the datagram.
+func (a Ack) Append(b []byte) []byte {
+	return binary.LittleEndian.AppendUint64(append(b, a.Swarm), a.Done)
+}
+
+// server is a server that can be measured.
+type server interface {
+	sink
+	address() string
+	counters() map[string]float64
+	close() error
+}
+
+// peer is the state of the child.
+type peer struct {
+	server  server
+	pub     publisher
+	dir     string
+	acks    *net.UnixConn
+	halt    context.CancelFunc
+	failed  error
+	profile *os.File
+
+	publishing sync.WaitGroup
+	listening  sync.WaitGroup
+}
+
+// Serve is the child: it does what it is asked until the input ends.
+func Serve(in io.Reader, out io.Writer) error {
+	p := &peer{}
+	// The publisher's thread sleeps in the kernel; its processor slot should not be missing to the server.
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
+	err := proc.Serve(in, out, proc.Handlers{
+		"start":   proc.Handle(p.start),
+		"publish": proc.Handle(p.publish),
+		"halt":    func(json.RawMessage) (any, error) { return p.stop() },
+		"stats":   func(json.RawMessage) (any, error) { return p.stats(), nil },
+		"free":    func(json.RawMessage) (any, error) { debug.FreeOSMemory(); return nil, nil },
+		"profile": proc.Handle(p.startProfile),
+		"profiled": func(json.RawMessage) (any, error) {
+			pprof.StopCPUProfile()
+			return nil, p.profile.Close()
+		},
+	})
+	return errors.Join(err, p.close())
+}
+
+func (p *peer) start(cfg Config) (any, error) {
+	channel, err := market.ParseChannel(cfg.Channel)
+	if err != nil || channel != market.Books && channel != market.Trades {
+		return nil, fmt.Errorf("channel %q is neither book nor trades", cfg.Channel)
+	}
+	p.pub.maker, p.pub.moved = newMaker(channel, cfg.Topics, cfg.Size), make(chan struct{}, 1)
+	if cfg.Kind == Floor {
+		p.server, err = asServer(startFloor(cfg.Topics))
+	} else {
+		p.server, err = asServer(startEdge(&cfg, &p.pub.maker))
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.pub.sink = p.server
+	if p.dir, err = os.MkdirTemp("", "tickwire-bench-"); err != nil {
+		return nil, err
+	}
+	acks := filepath.Join(p.dir, "acks")
+	if p.acks, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: acks, Net: "unixgram"}); err != nil {
+		return nil, err
+	}
+	p.listening.Go(func() { p.listen(cfg.Swarms) })
+	return Started{Addr: p.server.address(), Acks: acks}, nil
+}
+
+// asServer keeps a nil pointer from becoming a server.
+func asServer[S server](s S, err error) (server, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// listen takes what swarms tell.
+func (p *peer) listen(swarms int) {
+	have := make(map[uint8]uint64)
+	var b [9]byte
+	for {
+		n, err := p.acks.Read(b[:])
+		if err != nil {
+			return // closed
+		}
+		if n != len(b) {
+			continue
+		}
+		have[b[0]] = binary.LittleEndian.Uint64(b[1:])
+		if len(have) < swarms {
+			continue
+		}
+		least := have[b[0]]
+		for _, n := range have {
+			least = min(least, n)
+		}
+		p.pub.done.Store(least)
+		select {
+		case p.pub.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (p *peer) publish(plan Plan) (any, error) {
+	if p.halt != nil {
+		return nil, errors.New("is publishing already")
+	}
+	ctx, halt := context.WithCancel(context.Background())
+	p.halt = halt
+	p.publishing.Go(func() { p.failed = p.pub.run(ctx, plan) })
+	return nil, nil
+}
+
+// stop ends publishing and tells how many messages there were since the start.
+func (p *peer) stop() (any, error) {
+	if p.halt == nil {
+		return nil, errors.New("is not publishing")
+	}
+	p.halt()
+	p.halt = nil
+	p.publishing.Wait()
+	return p.stats(), p.failed
+}
+
+func (p *peer) stats() Stats {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return Stats{Published: p.pub.count.Load(), Counters: p.server.counters(), Mallocs: m.Mallocs, Goroutines: runtime.NumGoroutine()}
+}
+
+func (p *peer) startProfile(file string) (_ any, err error) {
+	if p.profile, err = os.Create(file); err != nil {
+		return nil, err
+	}
+	return nil, pprof.StartCPUProfile(p.profile)
+}
+
+func (p *peer) close() error {
+	if p.halt != nil {
+		p.halt()
+	}
+	var errs []error
+	if p.acks != nil {
+		errs = append(errs, p.acks.Close())
+	}
+	p.publishing.Wait()
+	p.listening.Wait()
+	if p.server != nil {
+		errs = append(errs, p.server.close())
+	}
+	if p.dir != "" {
+		errs = append(errs, os.RemoveAll(p.dir))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,9 @@
+package all
+
+import "github.com/tickwire/tickwire/services/ws"
+
+// NewEdge makes a WebSocket edge alone, with no log to read: the caller feeds its Mirror. It is for those who measure the
+// edge and nothing else, and who import no service but this one.
+func NewEdge(cfg ws.Config, deps Deps) (*ws.Server, error) {
+	return ws.New(cfg, ws.Deps{Log: deps.Log, Metrics: deps.Metrics})
+}
