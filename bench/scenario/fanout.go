@@ -217,8 +217,8 @@ func (c *FanoutConfig) run(ctx context.Context, kind string, clients int, flush 
 	return run, m.end()
 }
 
-// measure looks at a market for the Duration.
-func (c *FanoutConfig) measure(ctx context.Context, m *market, kind string) (*FanoutRun, error) {
+// measure looks at a rig for the Duration.
+func (c *FanoutConfig) measure(ctx context.Context, m *rig, kind string) (*FanoutRun, error) {
 	profiled := c.Profile != "" && kind == target.Edge
 	if profiled {
 		if err := m.server.Call("profile", c.Profile, nil); err != nil {
@@ -256,7 +256,7 @@ func (c *FanoutConfig) measure(ctx context.Context, m *market, kind string) (*Fa
 	return run, run.collect(m.swarms)
 }
 
-func (m *market) clientCPU() (sum time.Duration) {
+func (m *rig) clientCPU() (sum time.Duration) {
 	for _, p := range m.swarms {
 		sum += p.CPU()
 	}

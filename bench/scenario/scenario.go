@@ -79,15 +79,15 @@ func median[T int64 | float64](values []T) T {
 	return sorted[len(sorted)/2]
 }
 
-// market is a server with its clients, in processes of their own.
-type market struct {
+// rig is a server with its clients, in processes of their own.
+type rig struct {
 	server *proc.Proc
 	addr   string
 	swarms []*proc.Proc
 	counts []int // clients of each swarm
 }
 
-// setup is what a market is made of.
+// setup is what a rig is made of.
 type setup struct {
 	target  target.Config
 	clients []int // of each swarm
@@ -109,8 +109,21 @@ func split(clients int) (all []int) {
 const connectDeadline = 90 * time.Second
 
 // begin starts everything and connects the clients.
-func begin(ctx context.Context, s setup) (_ *market, err error) {
-	m := &market{counts: s.clients}
+func begin(ctx context.Context, s setup) (*rig, error) {
+	m, err := prepare(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.connect(); err != nil {
+		m.kill()
+		return nil, err
+	}
+	return m, nil
+}
+
+// prepare starts everything.
+func prepare(ctx context.Context, s setup) (_ *rig, err error) {
+	m := &rig{counts: s.clients}
 	defer func() {
 		if err != nil {
 			m.kill()
@@ -141,7 +154,7 @@ func begin(ctx context.Context, s setup) (_ *market, err error) {
 		}
 		first += n
 	}
-	return m, m.connect()
+	return m, nil
 }
 
 func startTarget(ctx context.Context, cfg target.Config) (*proc.Proc, target.Started, error) {
@@ -157,7 +170,7 @@ func startTarget(ctx context.Context, cfg target.Config) (*proc.Proc, target.Sta
 	return p, started, nil
 }
 
-func (m *market) connect() error {
+func (m *rig) connect() error {
 	arg := swarm.Connect{Addr: m.addr, AtOnce: 200, Deadline: connectDeadline}
 	for _, p := range m.swarms {
 		if err := p.Send("connect", arg); err != nil {
@@ -177,7 +190,7 @@ func (m *market) connect() error {
 }
 
 // each asks every swarm.
-func (m *market) each(do string) error {
+func (m *rig) each(do string) error {
 	for _, p := range m.swarms {
 		if err := p.Call(do, nil, nil); err != nil {
 			return err
@@ -187,18 +200,18 @@ func (m *market) each(do string) error {
 }
 
 // publish begins a plan in a moment.
-func (m *market) publish(plan target.Plan) error {
+func (m *rig) publish(plan target.Plan) error {
 	plan.Start = time.Now().Add(50 * time.Millisecond).UnixMicro()
 	return m.server.Call("publish", plan, nil)
 }
 
-func (m *market) stats() (s target.Stats, err error) {
+func (m *rig) stats() (s target.Stats, err error) {
 	err = m.server.Call("stats", nil, &s)
 	return s, err
 }
 
 // halt ends publishing.
-func (m *market) halt() (s target.Stats, err error) {
+func (m *rig) halt() (s target.Stats, err error) {
 	err = m.server.Call("halt", nil, &s)
 	return s, err
 }
@@ -220,7 +233,7 @@ func await(ctx context.Context, p *proc.Proc, published uint64, limit time.Durat
 }
 
 // end stops everything: the clients first, so that the server has nobody to send away.
-func (m *market) end() error {
+func (m *rig) end() error {
 	var errs []error
 	for _, p := range m.swarms {
 		errs = append(errs, p.Stop())
@@ -234,7 +247,7 @@ func (m *market) end() error {
 }
 
 // kill is end for when something has gone wrong.
-func (m *market) kill() {
+func (m *rig) kill() {
 	for _, p := range m.swarms {
 		p.Kill()
 	}

@@ -86,4 +86,3 @@ Exit code 1 when a client missed a message, was told of a loss, or was closed; n
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
 }
-

@@ -30,7 +30,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), fanoutCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), serveCommand(), peerCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
 	if err != nil {

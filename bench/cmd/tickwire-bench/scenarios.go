@@ -1,0 +1,99 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/tickwire/tickwire/bench/scenario"
+)
+
+func memoryCommand() *cobra.Command {
+	cfg, format, file := scenario.DefaultMemory(), "sbe", ""
+	cmd := &cobra.Command{
+		Use: "memory", Short: "What idle connections cost the edge: resident memory, and CPU for heartbeats", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
+				return err
+			}
+			return report(cmd.OutOrStdout(), file, func() (*scenario.MemoryReport, error) { return scenario.Memory(cmd.Context(), cfg) })
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections")
+	f.IntVar(&cfg.Topics, "topics", cfg.Topics, "topics there are")
+	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
+	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
+	f.StringVar(&format, "format", format, "`sbe|json`")
+	f.DurationVar(&cfg.Settle, "settle", cfg.Settle, "from the last connection to the look at the memory")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
+
+func fairnessCommand() *cobra.Command {
+	cfg, format, file := scenario.DefaultFairness(), "sbe", ""
+	cmd := &cobra.Command{
+		Use: "fairness", Short: "What the others notice when half of the clients stop reading", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
+				return err
+			}
+			return report(cmd.OutOrStdout(), file, func() (*scenario.FairnessReport, error) { return scenario.Fairness(cmd.Context(), cfg) })
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections, half of which stop now and then")
+	f.IntVar(&cfg.Topics, "topics", cfg.Topics, "topics there are")
+	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
+	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "messages per second, over all topics")
+	f.DurationVar(&cfg.Flush, "flush", cfg.Flush, "the edge's pause between writes")
+	f.IntVar(&cfg.Size, "size", cfg.Size, "bytes of a frame, as near as messages of the channel come")
+	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
+	f.StringVar(&format, "format", format, "`sbe|json`")
+	f.IntVar(&cfg.Shards, "shards", cfg.Shards, "the edge's loops that write")
+	f.BoolVar(&cfg.NoRead, "no-read", cfg.NoRead, "the half does not read, rather than being stopped by SIGSTOP")
+	f.DurationVar(&cfg.Settle, "settle", cfg.Settle, "after each change")
+	f.DurationVar(&cfg.Duration, "duration", cfg.Duration, "measured, of each run")
+	f.IntVar(&cfg.Repeat, "repeat", cfg.Repeat, "runs of both, of which the medians are shown")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
+
+func flowCommand() *cobra.Command {
+	cfg, file := scenario.DefaultFlow(), ""
+	cmd := &cobra.Command{
+		Use: "flow", Short: "How old the data is that a client meets after a pause, with a flow window and without", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return report(cmd.OutOrStdout(), file, func() (*scenario.FlowReport, error) { return scenario.Flow(cmd.Context(), cfg) })
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Window, "window", cfg.Window, "bytes of the flow window")
+	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "book updates per second")
+	f.DurationVar(&cfg.Pause, "pause", cfg.Pause, "of the client")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
+
+func stormCommand() *cobra.Command {
+	cfg, format, file := scenario.DefaultStorm(), "sbe", ""
+	cmd := &cobra.Command{
+		Use: "storm", Short: "An edge is killed, and all its clients resume on another one at once", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
+				return err
+			}
+			return report(cmd.OutOrStdout(), file, func() (*scenario.StormReport, error) { return scenario.Storm(cmd.Context(), cfg) })
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections")
+	f.IntVar(&cfg.Topics, "topics", cfg.Topics, "topics there are")
+	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
+	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "messages per second, over all topics")
+	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
+	f.StringVar(&format, "format", format, "`sbe|json`")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
