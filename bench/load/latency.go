@@ -10,12 +10,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"runtime/pprof"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,6 +20,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/sim"
@@ -152,7 +150,7 @@ func Latency(ctx context.Context, cfg LatencyConfig) (*LatencyReport, error) {
 // measure lets the run go on for its Duration and adds up what the subscribers saw.
 func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, subscribers []*subscriber, measuring *atomic.Bool) *LatencyReport {
 	r := &LatencyReport{Histogram: newHistogram()}
-	sent, server, own, began := p.sent.Load(), processTime(cfg.Server), ownTime(), time.Now()
+	sent, server, own, began := p.sent.Load(), proc.CPU(cfg.Server), ownTime(), time.Now()
 	measuring.Store(true)
 	if cfg.Profile != nil && pprof.StartCPUProfile(cfg.Profile) == nil {
 		defer pprof.StopCPUProfile()
@@ -160,7 +158,7 @@ func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, subscribers 
 	_ = pause(ctx, cfg.Duration) // cut short, the report says how long it was
 	measuring.Store(false)
 	r.Sent, r.Elapsed = p.sent.Load()-sent, time.Since(began)
-	r.ServerCPU, r.LoadCPU = processTime(cfg.Server)-server, ownTime()-own
+	r.ServerCPU, r.LoadCPU = proc.CPU(cfg.Server)-server, ownTime()-own
 	for _, s := range subscribers {
 		_ = s.client.Close() // its callbacks have ended when this returns
 		r.Delivered += s.delivered
@@ -318,22 +316,4 @@ func ownTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// processTime is the CPU time that a process has used, to a hundredth of a second, from Linux's /proc (proc_pid_stat(5)); 0
-// where that is not to be had.
-func processTime(pid int) time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), ") ") // behind the program's name
-	fields := strings.Fields(rest)
-	const utime, stime, tick = 11, 12, time.Second / 100
-	if len(fields) <= stime {
-		return 0
-	}
-	user, _ := strconv.ParseInt(fields[utime], 10, 64) // the kernel's own numbers
-	system, _ := strconv.ParseInt(fields[stime], 10, 64)
-	return time.Duration(user+system) * tick
 }

@@ -126,8 +126,11 @@ func (p *Proc) Kill() {
 func (p *Proc) CPU() time.Duration { return CPU(p.Pid()) }
 
 // RSS is the part's resident memory in bytes.
-func (p *Proc) RSS() int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+func (p *Proc) RSS() int64 { return RSS(p.Pid()) }
+
+// RSS is a process's resident memory in bytes; 0 where that is not to be had.
+func RSS(pid int) int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}

@@ -30,7 +30,7 @@ func main() {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), soakCommand(), serveCommand(), peerCommand())
 	err := root.ExecuteContext(ctx)
 	stop()
 	if err != nil {
@@ -77,7 +77,7 @@ func latency(ctx context.Context, out io.Writer, cfg load.LatencyConfig, kafka [
 	if cfg.Rate < 1 || cfg.Instruments < 1 || cfg.Subscribers < 1 || cfg.Each < 1 || cfg.Duration <= 0 {
 		return errors.New("--rate, --instruments, --subscribers, --each and --duration must be positive")
 	}
-	server, err := startServer(ctx, kafka)
+	server, err := startServer(ctx, "--kafka", strings.Join(kafka, ","))
 	if err != nil {
 		return err
 	}
@@ -119,8 +119,8 @@ type server struct {
 	addrs all.Addrs
 }
 
-// startServer runs ourselves again as the server and waits until it is ready.
-func startServer(ctx context.Context, kafka []string) (*server, error) {
+// startServer runs ourselves again as the server, with flags of `tickwire all`, and waits until it is ready.
+func startServer(ctx context.Context, flags ...string) (*server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func startServer(ctx context.Context, kafka []string) (*server, error) {
 	}
 	file := filepath.Join(dir, "addrs.json")
 	//nolint:gosec // it is ourselves, with our own flags
-	s := &server{dir: dir, cmd: exec.CommandContext(ctx, self, "serve", "--addr-file", file, "--kafka", strings.Join(kafka, ","))}
+	s := &server{dir: dir, cmd: exec.CommandContext(ctx, self, append([]string{"serve", "--addr-file", file}, flags...)...)}
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
 	s.cmd.WaitDelay, s.cmd.Stderr = 10*time.Second, os.Stderr
 	if err := s.cmd.Start(); err != nil {

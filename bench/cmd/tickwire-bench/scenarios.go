@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"strconv"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tickwire/tickwire/bench/scenario"
@@ -93,6 +96,37 @@ func stormCommand() *cobra.Command {
 	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "messages per second, over all topics")
 	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
 	f.StringVar(&format, "format", format, "`sbe|json`")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
+
+func soakCommand() *cobra.Command {
+	cfg, instruments, rate, file := scenario.DefaultSoak(), 60, 500, ""
+	cmd := &cobra.Command{
+		Use:   "soak",
+		Short: "Clients that verify everything for a long time",
+		Long: `Runs the servers in a process of their own (embedded broker, simulated market, ingest, WebSocket edge) and clients of package client in
+this one, half of them in SBE and half in JSON, each on a random choice of topics: books in all views, trades, best prices, tickers, bars,
+status. Exit code 1 when one of them saw a gap, a wrong hash, a message that could not be verified or a lost connection, or when a topic
+is stale in the end.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			server, err := startServer(cmd.Context(), "--market", "sim", "--instruments", strconv.Itoa(instruments), "--rate", strconv.Itoa(rate))
+			if err != nil {
+				return err
+			}
+			cfg.URL, cfg.Server = "ws://"+server.addrs.WS, server.cmd.Process.Pid
+			err = report(cmd.OutOrStdout(), file, func() (*scenario.SoakReport, error) { return scenario.Soak(cmd.Context(), cfg) })
+			return errors.Join(err, server.stop())
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections")
+	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
+	f.DurationVar(&cfg.Duration, "duration", cfg.Duration, "how long")
+	f.IntVar(&instruments, "instruments", instruments, "instruments of the simulated market")
+	f.IntVar(&rate, "rate", rate, "raw records per second of the simulated market")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
