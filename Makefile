@@ -3,12 +3,13 @@ GO       ?= go
 CACHE    ?= $(CURDIR)/.cache
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 10s
+SOAK     ?= 10m
 MODULES  := pkg services bench
 AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.*
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka autobahn fuzz bench smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka autobahn fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,11 +37,21 @@ autobahn: ## the WebSocket edge against the Autobahn test suite; AUTOBAHN lists 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz
 
-bench: ## every benchmark, once
+bench: ## the WebSocket edge under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (4 minutes)
+	$(GO) run ./bench/cmd/tickwire-bench suite --quick
+
+suite: ## the same at full length, with goals (20 minutes; bench/RESULTS.md says on what machine)
+	$(GO) run ./bench/cmd/tickwire-bench suite
+
+soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)
+	$(GO) run ./bench/cmd/tickwire-bench soak --duration $(SOAK)
+
+gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
-smoke: ## a short end-to-end load run: raw records in, WebSocket deliveries out, latency from intended send times
+smoke: ## short load runs: raw records in, WebSocket deliveries out; then the edge alone, all deliveries checked
 	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
+	$(GO) run ./bench/cmd/tickwire-bench fanout --clients 500 --rate 2000 --flush 0,20ms --repeat 1 --warmup 500ms --duration 2s
 
 chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 4 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...

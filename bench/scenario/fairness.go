@@ -97,14 +97,8 @@ func Fairness(ctx context.Context, cfg FairnessConfig) (*FairnessReport, error) 
 			return nil, err
 		}
 	}
-	p99 := func(runs []FairnessRun) float64 {
-		var all []float64
-		for i := range runs {
-			all = append(all, runs[i].P99)
-		}
-		return median(all)
-	}
-	r.Ratio = p99(r.Stopped) / max(1e-9, p99(r.Free))
+	free, stopped := r.P99()
+	r.Ratio = stopped / max(1e-9, free)
 	stats, err := m.halt()
 	if err != nil {
 		return nil, err
@@ -125,6 +119,18 @@ func Fairness(ctx context.Context, cfg FairnessConfig) (*FairnessReport, error) 
 		r.Faults.add(&s)
 	}
 	return r, m.end()
+}
+
+// P99 is the median of the runs' 99th percentiles, in ms: with nobody stopped, and with half of the clients.
+func (r *FairnessReport) P99() (free, stopped float64) {
+	mid := func(runs []FairnessRun) float64 {
+		var all []float64
+		for i := range runs {
+			all = append(all, runs[i].P99)
+		}
+		return median(all)
+	}
+	return mid(r.Free), mid(r.Stopped)
 }
 
 // both measures the first half twice: the second one reading, and stopped.

@@ -265,7 +265,7 @@ func (c *flowClient) close() {
 func (c *flowClient) pauseAndSee(ctx context.Context, cfg *FlowConfig, server *proc.Proc) (*FlowRow, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 	defer stop()
-	for begin := time.Now(); time.Since(begin) < 2*time.Second; {
+	for begin := time.Now(); time.Since(begin) < min(2*time.Second, cfg.Pause); {
 		if _, err := c.handle(); err != nil {
 			return nil, err
 		}

@@ -64,7 +64,7 @@ func table(heading string, rows [][]string) string {
 	b.WriteString(heading + "\n")
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r, "\t")+"\t")
+		_, _ = fmt.Fprintln(w, strings.Join(r, "\t")+"\t") // into memory
 	}
 	_ = w.Flush() // into memory
 	return b.String()

@@ -27,16 +27,20 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	root := &cobra.Command{
-		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
-	}
-	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), soakCommand(), serveCommand(), peerCommand())
-	err := root.ExecuteContext(ctx)
+	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tickwire-bench:", err)
 		os.Exit(1)
 	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
+	}
+	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), soakCommand(), suiteCommand(), serveCommand(), peerCommand())
+	return root
 }
 
 func latencyCommand() *cobra.Command {

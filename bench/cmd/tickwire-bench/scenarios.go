@@ -74,6 +74,7 @@ func flowCommand() *cobra.Command {
 	f.IntVar(&cfg.Window, "window", cfg.Window, "bytes of the flow window")
 	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "book updates per second")
 	f.DurationVar(&cfg.Pause, "pause", cfg.Pause, "of the client")
+	f.DurationVar(&cfg.After, "after", cfg.After, "looked at behind the pause")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
 }
@@ -128,6 +129,29 @@ is stale in the end.`,
 	f.IntVar(&instruments, "instruments", instruments, "instruments of the simulated market")
 	f.IntVar(&rate, "rate", rate, "raw records per second of the simulated market")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
+	f.StringVar(&file, "json", "", "write all figures to `FILE`")
+	return cmd
+}
+
+func suiteCommand() *cobra.Command {
+	suite, file := scenario.Suite{}, ""
+	cmd := &cobra.Command{
+		Use:   "suite",
+		Short: "All measurements that the edge is judged by, with their goals",
+		Long: `Runs fanout in several shapes, memory, fairness, flow and storm one after the other, and says which goals are met. The whole takes about
+a quarter of an hour, with --quick a few minutes. Exit code 1 when something was wrong, not when a goal is missed.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			steps, err := suite.Run(cmd.Context(), cmd.OutOrStdout())
+			if file != "" {
+				err = errors.Join(err, scenario.WriteJSON(file, steps))
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&suite.Quick, "quick", false, "short runs, once each: a look, not a verdict")
+	f.StringVar(&suite.Only, "only", "", "the steps whose name contains `TEXT`")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
 }
