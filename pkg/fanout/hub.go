@@ -159,33 +159,39 @@ type Stats struct {
 	Gaps      atomic.Uint64 // times a subscriber of a Log fell off the ring
 	Blocked   atomic.Uint64 // times a connection became blocked
 	Slow      atomic.Uint64 // connections closed because they were too slow
-	Latency   Latency       // of each pass: from publishing its oldest message to the end of the write
+	Latency   Histogram     // of each write, in microseconds: from publishing its oldest message to the end of the write
+	Age       Histogram     // of each write, in microseconds: how old its oldest event was then (Entry.Age)
+	Batch     Histogram     // of each write: its frames
 }
 
 // Stats are the hub's counters, live.
 func (h *Hub) Stats() *Stats { return &h.stats }
 
-// Latency is a histogram with a bucket for each power of two of a microsecond.
-type Latency struct {
-	buckets [24]atomic.Uint64
-	micros  atomic.Uint64
+// Histogram has a bucket for each power of two.
+type Histogram struct {
+	buckets [32]atomic.Uint64 // bucket i is for values up to 2^i; the last one takes what is larger, too
+	sum     atomic.Uint64
 }
 
-func (l *Latency) add(d time.Duration) {
-	us := max(0, d.Microseconds())
-	l.micros.Add(uint64(us))
-	l.buckets[min(bits.Len64(uint64(us)), len(l.buckets)-1)].Add(1)
+func (h *Histogram) add(n int64) {
+	v := uint64(max(0, n))
+	h.sum.Add(v)
+	i := 0
+	if v > 1 {
+		i = bits.Len64(v - 1)
+	}
+	h.buckets[min(i, len(h.buckets)-1)].Add(1)
 }
 
-// Buckets returns the upper bounds, in seconds, with the cumulative counts below them; the count and the sum cover
-// everything.
-func (l *Latency) Buckets() (bounds map[float64]uint64, count uint64, seconds float64) {
-	bounds = make(map[float64]uint64, len(l.buckets))
-	for i := range l.buckets {
-		count += l.buckets[i].Load()
-		if i < len(l.buckets)-1 {
-			bounds[float64(uint64(1)<<i)/1e6] = count
+// Buckets returns the cumulative counts by upper bound; the count and the sum cover everything. Bounds and sum are
+// multiplied by unit.
+func (h *Histogram) Buckets(unit float64) (bounds map[float64]uint64, count uint64, sum float64) {
+	bounds = make(map[float64]uint64, len(h.buckets))
+	for i := range h.buckets {
+		count += h.buckets[i].Load()
+		if i < len(h.buckets)-1 {
+			bounds[float64(uint64(1)<<i)*unit] = count
 		}
 	}
-	return bounds, count, float64(l.micros.Load()) / 1e6
+	return bounds, count, float64(h.sum.Load()) * unit
 }

@@ -19,6 +19,8 @@ type pass struct {
 	subs     []*Sub // marked ones of the connection; so that an idle connection keeps no list of them
 	now      time.Duration
 	oldest   time.Duration // when the oldest message in buf was published; 0 if none
+	born     time.Duration // when the oldest event in buf happened, as far as known
+	dated    bool          // born is known
 	frames   int
 	conflate bool // the connection was blocked: merge what has piled up
 	slow     bool // end the connection
@@ -52,7 +54,7 @@ func (p *pass) run(c *Conn) (again bool) {
 
 func (p *pass) begin(c *Conn) {
 	p.conn, p.buf, p.now = c, p.buf[:0], c.hub.now()
-	p.oldest, p.frames, p.conflate, p.slow = 0, 0, c.slow, false
+	p.oldest, p.dated, p.frames, p.conflate, p.slow = 0, false, 0, c.slow, false
 }
 
 // open tells whether one more message may be gathered.
@@ -75,10 +77,13 @@ func (p *pass) add(f *Frame) {
 	}
 }
 
-// published notes the age of a message that is being gathered.
+// published notes the age of a message that is being gathered. Those that a client missed while it was away do not count.
 func (p *pass) published(e *Entry) {
 	if p.oldest == 0 || e.at < p.oldest {
 		p.oldest = e.at
+	}
+	if born := e.at - e.Age; e.Age > 0 && (!p.dated || born < p.born) {
+		p.born, p.dated = born, true
 	}
 }
 
@@ -231,8 +236,14 @@ func (p *pass) count() {
 	s.Passes.Add(1)
 	s.Frames.Add(uint64(p.frames))
 	s.Bytes.Add(uint64(len(p.buf)))
-	if p.oldest != 0 {
-		s.Latency.add(p.conn.hub.now() - p.oldest)
+	s.Batch.add(int64(p.frames))
+	if p.oldest == 0 {
+		return
+	}
+	now := p.conn.hub.now()
+	s.Latency.add((now - p.oldest).Microseconds())
+	if p.dated {
+		s.Age.add((now - p.born).Microseconds())
 	}
 }
 

@@ -270,7 +270,9 @@ func (s *Sub) entries(p *pass, o owed) bool {
 			continue
 		}
 		s.chain, s.seq = s.topic.frame(e, s.format), e.Seq
-		p.published(e)
+		if s.live {
+			p.published(e)
+		}
 	}
 	return s.drain(p)
 }
@@ -283,9 +285,11 @@ func (s *Sub) value(p *pass, o owed) bool {
 	if skipped := int(o.values-s.values) - 1; skipped > 0 && s.values > 0 && p.conflate {
 		p.conflated(s, skipped)
 	}
+	if s.values > 0 {
+		p.published(o.value)
+	}
 	s.values = o.values
 	s.chain = s.topic.frame(o.value, s.format)
-	p.published(o.value)
 	return true
 }
 

@@ -71,6 +71,8 @@ type Entry struct {
 	Prev  uint64 // sequence it follows, in the same epoch
 	Reset bool   // it holds the whole state and does not depend on what was before
 	Meta  any    // the publisher's, for its Source
+	// Age is how old the event was when it was published; 0 is unknown. It is for statistics alone.
+	Age time.Duration
 
 	native  Frame
 	mu      sync.Mutex // held while deriving, so that a message is encoded once

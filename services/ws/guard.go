@@ -32,9 +32,10 @@ const (
 	opPong         = 10
 )
 
-// Close codes of RFC 6455 that the guard uses; the rest are wire's.
+// Close codes of RFC 6455 for a client's faults; the rest are wire's.
 const (
 	closeProtocol = 1002
+	closeText     = 1007
 	closePolicy   = 1008
 	closeTooBig   = 1009
 )

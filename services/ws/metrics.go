@@ -2,15 +2,20 @@ package ws
 
 import (
 	"fmt"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
 )
 
 // metrics are what the edge tells its operator. What the fan-out and the mirror count is read when asked for.
 type metrics struct {
 	refused    *prometheus.CounterVec
 	violations prometheus.Counter
+	closes     *prometheus.CounterVec
+	lag        prometheus.Histogram
 	panics     prometheus.Counter
 	requests   prometheus.Counter
 	errors     *prometheus.CounterVec
@@ -34,11 +39,23 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Name: "ws_connections_refused_total", Help: "Connections that did not become a WebSocket.",
 		}, []string{"reason"}),
 		violations: counter("ws_protocol_violations_total", "Connections closed because of a frame that is not allowed."),
-		panics:     counter("ws_panics_total", "Panics while reading from a client."),
-		requests:   counter("ws_requests_total", "Requests of clients."),
-		errors:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_errors_total", Help: "Requests and topics refused."}, []string{"code"}),
+		closes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ws_closes_total", Help: "Connections that ended, by the close code that this edge began with; client when it did not begin.",
+		}, []string{"code"}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ws_lag_seconds", Help: "How far behind clients were when they were told that messages had been merged.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 4, 8),
+		}),
+		panics:   counter("ws_panics_total", "Panics while reading from a client."),
+		requests: counter("ws_requests_total", "Requests of clients."),
+		errors:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_errors_total", Help: "Requests and topics refused."}, []string{"code"}),
 	}
-	all := []prometheus.Collector{m.refused, m.violations, m.panics, m.requests, m.errors, latency{s}}
+	all := []prometheus.Collector{
+		m.refused, m.violations, m.closes, m.lag, m.panics, m.requests, m.errors,
+		histogram{latencyDesc, &s.hub.Stats().Latency, 1e-6},
+		histogram{ageDesc, &s.hub.Stats().Age, 1e-6},
+		histogram{batchDesc, &s.hub.Stats().Batch, 1},
+	}
 	all = append(all, s.access.collectors()...)
 	hub, mirror := s.hub.Stats(), s.mirror.Stats()
 	for _, c := range []struct {
@@ -80,6 +97,15 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	return m, nil
 }
 
+// closed counts a connection that ended.
+func (m *metrics) closed(code int) {
+	label := "client"
+	if code != 0 {
+		label = strconv.Itoa(code)
+	}
+	m.closes.WithLabelValues(label).Inc()
+}
+
 // subscriptions counts what clients are subscribed to.
 func (s *Server) subscriptions() (n int) {
 	for _, c := range s.all(nil) {
@@ -90,17 +116,26 @@ func (s *Server) subscriptions() (n int) {
 	return n
 }
 
-// latency shows the fan-out's histogram.
-type latency struct{ s *Server }
+// histogram shows one of the fan-out's.
+type histogram struct {
+	desc *prometheus.Desc
+	from *fanout.Histogram
+	unit float64
+}
 
-var latencyDesc = prometheus.NewDesc("ws_publish_to_write_seconds",
-	"From publishing the oldest message of a write to the end of the write.", nil, nil)
+var (
+	latencyDesc = prometheus.NewDesc("ws_publish_to_write_seconds",
+		"From publishing the oldest message of a write to the end of the write.", nil, nil)
+	ageDesc = prometheus.NewDesc("ws_data_age_seconds",
+		"From the Kafka timestamp of the raw record behind the oldest message of a write to the end of the write.", nil, nil)
+	batchDesc = prometheus.NewDesc("ws_write_frames", "Frames of a write.", nil, nil)
+)
 
 // Describe implements prometheus.Collector.
-func (latency) Describe(ch chan<- *prometheus.Desc) { ch <- latencyDesc }
+func (h histogram) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
-func (l latency) Collect(ch chan<- prometheus.Metric) {
-	bounds, count, sum := l.s.hub.Stats().Latency.Buckets()
-	ch <- prometheus.MustNewConstHistogram(latencyDesc, count, sum, bounds)
+func (h histogram) Collect(ch chan<- prometheus.Metric) {
+	bounds, count, sum := h.from.Buckets(h.unit)
+	ch <- prometheus.MustNewConstHistogram(h.desc, count, sum, bounds)
 }

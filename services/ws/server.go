@@ -317,7 +317,6 @@ func (s *Server) drain() {
 	for _, c := range all {
 		c.conn.Send(notice)
 	}
-	bye := closeFrame(wire.CloseRestart, "the server restarts")
 	begin := time.Now()
 	for sent := 0; sent < len(all); {
 		due := len(all)
@@ -325,7 +324,7 @@ func (s *Server) drain() {
 			due = int(float64(len(all)) * float64(passed+drainWave) / float64(s.cfg.Drain+drainWave))
 		}
 		for ; sent < due; sent++ {
-			all[sent].conn.Close(bye)
+			all[sent].part(wire.CloseRestart, "the server restarts")
 		}
 		if sent < len(all) {
 			time.Sleep(drainWave)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lxzan/gws"
@@ -32,6 +33,7 @@ type session struct {
 	place place         // counted for it
 	index int           // in Server.sessions, guarded by its mutex
 	alone time.Duration // since when the client has had no subscription; the sweep's own
+	why   atomic.Int32  // close code that this edge began with; 0 when it did not
 	gone  chan struct{} // closed when the farewell is said, or the transport dead
 
 	mu   sync.Mutex
@@ -88,7 +90,7 @@ func (c *session) begin(ws *gws.Conn) error {
 	c.ws, c.conn, c.socket.upgraded = ws, conn, true
 	c.s.greet(c, c.s.add(c))
 	if c.s.draining.Load() {
-		conn.Close(closeFrame(wire.CloseRestart, "the server restarts"))
+		c.part(wire.CloseRestart, "the server restarts")
 	}
 	return nil
 }
@@ -156,6 +158,7 @@ func (c *session) end() {
 	}
 	c.subs = nil
 	c.mu.Unlock()
+	c.s.metrics.closed(int(c.why.Load()))
 	c.s.remove(c)
 	c.s.crowd.leave(c.place, true)
 	c.s.access.leave(c.party)
@@ -184,7 +187,7 @@ func (s *subscription) start() {
 func (c *session) violated(v *violation) {
 	c.s.metrics.violations.Inc()
 	if c.conn != nil {
-		c.conn.Close(closeFrame(v.code, v.reason))
+		c.part(v.code, v.reason)
 	}
 }
 
@@ -217,9 +220,24 @@ func (c *session) lonely(now time.Duration) bool {
 	return false
 }
 
+// faulted notes the close code that gws answers with, if it is for a fault of the client's. Others are an answer to the
+// client's own farewell, or to its silence.
+func (c *session) faulted(code int32) {
+	switch code {
+	case closeProtocol, closeText, closeTooBig:
+		c.why.CompareAndSwap(0, code)
+	}
+}
+
+// part says why the connection ends.
+func (c *session) part(code int, reason string) {
+	c.why.CompareAndSwap(0, int32(code)) //nolint:gosec // a close code
+	c.conn.Close(closeFrame(code, reason))
+}
+
 // bye says why the connection ends, and waits for the peer's farewell no longer than usual, whether or not it takes ours.
 func (c *session) bye(code int, reason string) {
-	c.conn.Close(closeFrame(code, reason))
+	c.part(code, reason)
 	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
 }
 
@@ -234,16 +252,21 @@ func (c *session) Lag(topics []fanout.Lagged, behind time.Duration) *fanout.Fram
 	if len(m.Topics) == 0 {
 		return nil
 	}
+	c.s.metrics.lag.Observe(behind.Seconds())
 	return fanout.NewFrame(fanout.Text, wire.AppendLag(nil, &m))
 }
 
 // Slow implements fanout.Events.
 func (c *session) Slow() *fanout.Frame {
+	c.why.CompareAndSwap(0, wire.CloseSlowConsumer)
 	return closeFrame(wire.CloseSlowConsumer, "the client does not keep up")
 }
 
 // Closed implements fanout.Events.
-func (c *session) Closed(error) {
+func (c *session) Closed(err error) {
+	if errors.Is(err, fanout.ErrSlow) {
+		c.why.CompareAndSwap(0, wire.CloseSlowConsumer)
+	}
 	close(c.gone)
 	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
 }
@@ -311,7 +334,7 @@ func (c *session) message(text bool, b []byte) {
 // tooFast refuses a request beyond the rate; a client that goes on regardless is closed.
 func (c *session) tooFast(id wire.ID) {
 	if !c.errs.take(time.Now()) {
-		c.conn.Close(closeFrame(wire.CloseRate, "too many requests"))
+		c.part(wire.CloseRate, "too many requests")
 		return
 	}
 	c.refuse(id, wire.CodeRate, "too many requests per second")

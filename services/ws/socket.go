@@ -75,6 +75,9 @@ func (s *socket) Write(b []byte) (int, error) {
 	if !s.upgraded {
 		return s.Conn.Write(b)
 	}
+	if len(b) >= 4 {
+		s.session.faulted(int32(binary.BigEndian.Uint16(b[2:])))
+	}
 	s.session.conn.Close(fanout.RawFrame(bytes.Clone(b), 2)) // a control frame's header has two bytes
 	return len(b), nil
 }

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"time"
+
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -21,6 +23,9 @@ type feed struct {
 func (f *feed) entry(seq market.Sequence, prev uint64, payload []byte) *fanout.Entry {
 	e := fanout.NewEntry(seq, prev, fanout.Binary, payload)
 	e.Meta = f.in.def
+	if head, err := wire.HeadOf(payload); err == nil && head.In > 0 {
+		e.Age = time.Duration(max(1, wall()-head.In))
+	}
 	return e
 }
 
