@@ -83,6 +83,22 @@ func TestRotation(t *testing.T) {
 	})
 }
 
+func FuzzKeySet(f *testing.F) {
+	f.Add(setA)
+	f.Add(`{"keys":[{"kty":"RSA","kid":"r","n":"AQAB","e":"AQAB"},{"kty":"EC","crv":"P-256","kid":"e","x":"AA","y":"AA"}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		keys, err := parseKeySet([]byte(text))
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		for kid, k := range keys {
+			if kid == "" || k.alg == "" || k.public == nil {
+				t.Errorf("%q: %+v", kid, k)
+			}
+		}
+	})
+}
+
 // TestMatch compares with regular expressions.
 func TestMatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

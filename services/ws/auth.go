@@ -309,6 +309,7 @@ func (c *session) introduce(r *wire.Request) {
 		return
 	}
 	c.proof = &proof{id: r.ID, token: r.Token}
+	r.Token = "" // requests are used again, and may lie about for long
 }
 
 // prove checks the token that the last request brought, if it did. The reading goroutine waits for it meanwhile, so that the

@@ -1,12 +1,15 @@
 package ws
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/tickwire/tickwire/pkg/auth"
+	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
 )
@@ -412,6 +416,87 @@ func TestRevocation(t *testing.T) {
 		_ = narrowed.conn.Close()
 		synctest.Wait()
 	})
+}
+
+// TestClientRenews has the Go client stay connected for an hour on tokens of a hundred seconds.
+func TestClientRenews(t *testing.T) {
+	_, change := asks(t, "required", "")
+	inTimeWith(t, change, func(t *testing.T, e *edge, ln *memory) {
+		tokens := 0
+		c, err := client.Dial(t.Context(), client.Config{
+			URL: "ws://edge", Window: -1,
+			Token: func(context.Context) (string, error) {
+				tokens++
+				return token("alice", 95*time.Second, ""), nil
+			},
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				server, conn := net.Pipe()
+				ln.conns <- server
+				return conn, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Trades("BTC-USDT", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n := c.Stats().Reconnects; n != 0 {
+			t.Errorf("%d reconnects", n)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		if tokens < 40 || tokens > 50 { // one each 80 seconds
+			t.Errorf("%d tokens in an hour", tokens)
+		}
+	})
+}
+
+// TestGuessing tries one bad token after the other.
+func TestGuessing(t *testing.T) {
+	_, change := asks(t, "required", "")
+	e := startEdge(t, func(c *Config) { change(c); c.OpsBurst = 1000 }).market(5)
+	p := e.enter("")
+	for range 110 {
+		p.auth("tw_abcdefgh_" + strings.Repeat("a", 52))
+	}
+	if code := p.closed(); code != closePolicy {
+		t.Errorf("closed by %d", code)
+	}
+}
+
+// TestSlowIssuer has many clients wait for a signing key, and another one that does not have to wait for them.
+func TestSlowIssuer(t *testing.T) {
+	over := make(chan struct{})
+	issuer := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-over:
+		case <-r.Context().Done():
+		}
+	}))
+	defer issuer.Close()
+	defer close(over)
+	e := startEdge(t, func(c *Config) { c.Auth.Mode, c.Auth.JWKS = "optional", issuer.URL }).market(5)
+	const waiting = 100
+	var peers []*peer
+	for range waiting {
+		peers = append(peers, e.enter(""))
+	}
+	p := e.enter("")
+	for _, w := range peers {
+		w.auth(sign(`{"alg":"EdDSA","kid":"k"}`, `{}`))
+	}
+	begin := time.Now()
+	p.send(`{"op":"ping","id":1}`)
+	p.expect(wire.KindPong)
+	if d := time.Since(begin); d > 2*time.Second { // 100 half seconds on a few workers would be more
+		t.Errorf("answered after %v", d)
+	}
+	for _, w := range peers {
+		w.expectError(wire.CodeNotReady)
+	}
 }
 
 // TestTokensStaySecret looks for tokens in everything that an edge says and logs about them.
