@@ -39,12 +39,13 @@ const ControlSlack = 64 << 10
 
 // Conn is one subscriber connection. Its methods may be called from any goroutine.
 type Conn struct {
-	hub    *Hub
-	id     uint64 // never used twice in a hub
-	shard  *shard
-	writer Writer
-	poller poller
-	events Events
+	hub     *Hub
+	id      uint64 // never used twice in a hub
+	shard   *shard
+	writer  Writer
+	poller  poller
+	events  Events
+	deflate bool // not changed after the first message
 
 	mu        sync.Mutex
 	control   []message
@@ -79,6 +80,10 @@ type message struct {
 	window int64 // new flow window, from behind this frame on
 	ping   bool  // passes a closed window
 }
+
+// Deflate has messages sent in the compressed form of permessage-deflate without context takeover (RFC 7692), where it is
+// shorter. It must be called before anything is sent.
+func (c *Conn) Deflate() { c.deflate = true }
 
 // Send queues a control message. When more than MaxControl bytes of them are waiting, the client has not read the answers
 // to its own requests, and the connection ends.

@@ -1,6 +1,9 @@
 package fanout
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"sync/atomic"
+)
 
 // Opcode is the kind of a WebSocket frame.
 type Opcode byte
@@ -20,6 +23,7 @@ type Frame struct {
 	data []byte // header and payload
 	head int    // length of the header
 	next *Frame
+	twin atomic.Pointer[Frame] // the compressed form, once somebody has wanted it; f itself when there is no better one
 }
 
 // NewFrame copies the payload into an unmasked WebSocket frame.

@@ -159,6 +159,7 @@ type Stats struct {
 	Gaps      atomic.Uint64 // times a subscriber of a Log fell off the ring
 	Blocked   atomic.Uint64 // times a connection became blocked
 	Slow      atomic.Uint64 // connections closed because they were too slow
+	Deflated  atomic.Uint64 // messages compressed, each once for all that get it
 	Latency   Histogram     // of each write, in microseconds: from publishing its oldest message to the end of the write
 	Age       Histogram     // of each write, in microseconds: how old its oldest event was then (Entry.Age)
 	Batch     Histogram     // of each write: its frames

@@ -25,6 +25,7 @@ type pass struct {
 	conflate bool // the connection was blocked: merge what has piled up
 	slow     bool // end the connection
 	lagged   []Lagged
+	deflater deflater
 }
 
 // run does one pass. It reports whether the connection must get another one at once.
@@ -70,11 +71,18 @@ func (p *pass) open(control bool) bool {
 
 // add gathers a frame. One goroutine at a time adds to a connection's sent, so that two steps do.
 func (p *pass) add(f *Frame) {
+	c := p.conn
+	if c.window.Load() > 0 && f.data[0]&0x0F < byte(Close) {
+		c.sent.Add(int64(len(f.data) - f.head)) // uncompressed
+	}
+	if c.deflate {
+		var made int
+		if f, made = f.deflated(&p.deflater); made > 0 {
+			c.hub.stats.Deflated.Add(1)
+		}
+	}
 	p.buf = append(p.buf, f.data...)
 	p.frames++
-	if c := p.conn; c.window.Load() > 0 && f.data[0]&0x0F < byte(Close) {
-		c.sent.Add(int64(len(f.data) - f.head))
-	}
 }
 
 // published notes the age of a message that is being gathered. Those that a client missed while it was away do not count.

@@ -269,7 +269,7 @@ func (s *Sub) entries(p *pass, o owed) bool {
 		if e.Seq.Compare(floor) <= 0 || e.Seq.Compare(s.seq) <= 0 {
 			continue
 		}
-		s.chain, s.seq = s.topic.frame(e, s.format), e.Seq
+		s.chain, s.seq = s.topic.form(e, s, p), e.Seq
 		if s.live {
 			p.published(e)
 		}
@@ -289,7 +289,7 @@ func (s *Sub) value(p *pass, o owed) bool {
 		p.published(o.value)
 	}
 	s.values = o.values
-	s.chain = s.topic.frame(o.value, s.format)
+	s.chain = s.topic.form(o.value, s, p)
 	return true
 }
 

@@ -89,7 +89,7 @@ func NewEntry(seq market.Sequence, prev uint64, op Opcode, native []byte) *Entry
 
 // NewReset makes an entry that holds the whole state, of a chain of native frames.
 func NewReset(seq market.Sequence, prev uint64, native *Frame) *Entry {
-	return &Entry{Seq: seq, Prev: prev, Reset: true, native: *native}
+	return &Entry{Seq: seq, Prev: prev, Reset: true, native: Frame{data: native.data, head: native.head, next: native.next}}
 }
 
 // Native returns the entry's frames as they were published.
@@ -311,6 +311,24 @@ func (t *Topic) mark(now time.Duration) {
 	for _, s := range t.subs {
 		s.mark()
 	}
+}
+
+// form returns the entry as a subscription wants it: in its format, and compressed, if its connection wants that. Both are
+// made once, and count as the ring's bytes.
+func (t *Topic) form(e *Entry, s *Sub, p *pass) *Frame {
+	first := t.frame(e, s.format)
+	if s.conn.deflate {
+		bytes := 0
+		for f := first; f != nil; f = f.next {
+			_, made := f.deflated(&p.deflater)
+			bytes += made
+		}
+		if bytes > 0 {
+			p.conn.hub.stats.Deflated.Add(1)
+			t.count(e, bytes)
+		}
+	}
+	return first
 }
 
 // frame returns the entry in a format, encoding it if nobody has before.

@@ -29,7 +29,8 @@ type Config struct {
 	Idle       time.Duration // how long a connection may have no subscription; 0 is for ever
 	Drain      time.Duration // how long clients are sent away at the end
 	Shards     int           // loops that write
-	Flush      time.Duration // pause between writes to the same clients
+	Flush      time.Duration // from one write to the next to the same client
+	Deflate    bool          // accept permessage-deflate
 	Auth       conf.Auth
 	Mirror     mirror.Config
 
@@ -40,7 +41,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxPerIP: 1000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
-		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
+		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Deflate: true, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
 	}
 }
 
@@ -76,6 +77,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Drain, "ws-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
 	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients")
 	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "pause between writes, for very large audiences: 0, 5ms, 20ms or 50ms")
+	fs.BoolVar(&c.Deflate, "ws-deflate", c.Deflate, "compress messages for clients that offer permessage-deflate")
 	c.Auth.RegisterFlags(fs)
 	c.Mirror.RegisterFlags(fs)
 }

@@ -36,7 +36,9 @@ func startEcho(t *testing.T) *edge {
 		message: maxMessage, fragments: 1 << 20,
 		frames: bucket{rate: 1e6, burst: 1e6}, pings: bucket{rate: 1e6, burst: 1e6},
 	}
-	e.s.upgraders[""] = newUpgrader("", maxMessage, echo{})
+	for t := range e.s.upgraders {
+		e.s.upgraders[t] = newUpgrader(t, maxMessage, echo{})
+	}
 	return e.start()
 }
 

@@ -32,6 +32,9 @@ const (
 	opPong         = 10
 )
 
+// rsv1 marks a compressed message (RFC 7692).
+const rsv1 = 0x40
+
 // Close codes of RFC 6455 for a client's faults; the rest are wire's.
 const (
 	closeProtocol = 1002
@@ -60,6 +63,7 @@ type guard struct {
 	last      bool   // the frame ends its message
 	control   bool
 	open      bool // a message has begun and not ended
+	deflate   bool // negotiated: the first frame of a data message may mark it as compressed
 	head      [14]byte
 	frames    bucket
 	pings     bucket
@@ -118,7 +122,7 @@ func (g *guard) first(b byte, now time.Time) *violation {
 	op := b & 0x0F
 	g.last, g.control = b&0x80 != 0, op >= opClose
 	switch {
-	case b&0x70 != 0:
+	case b&0x30 != 0, b&rsv1 != 0 && (!g.deflate || op != opText && op != opBinary):
 		return &violation{closeProtocol, "a reserved bit is set"}
 	case op > opBinary && op < opClose || op > opPong:
 		return &violation{closeProtocol, "unknown opcode"}

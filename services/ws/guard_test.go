@@ -17,6 +17,7 @@ func FuzzGuard(f *testing.F) {
 		now := time.Unix(1000, 0)
 		limits := newBounds(4096)
 		whole, cut := newGuard(&limits), newGuard(&limits)
+		whole.deflate, cut.deflate = piece&1 == 1, piece&1 == 1
 		n, err := whole.scan(b, now)
 		if n > len(b) || err == nil && n < len(b) {
 			t.Fatalf("passed %d of %d bytes without a word", n, len(b))

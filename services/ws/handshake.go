@@ -102,7 +102,7 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 		return nil, header.refusal()
 	}
 	v.tokens = bearers(request.Header)
-	protocol, err := negotiate(request)
+	agreed, err := negotiate(request, s.cfg.Deflate)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +113,8 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := newSession(s, v, protocol, bytes.Clone(early))
-	socket, err := s.upgraders[protocol].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, readBuffer), request)
+	c := newSession(s, v, agreed, bytes.Clone(early))
+	socket, err := s.upgraders[agreed].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, readBuffer), request)
 	if err != nil {
 		return nil, err
 	}
@@ -174,40 +174,57 @@ func (h *headerReader) refusal() error {
 	return &refusal{status: http.StatusBadRequest, msg: "not an HTTP request"} // what exactly is wrong may quote a token
 }
 
-// negotiate checks the upgrade, and rewrites the headers to the one form that gws reads right. It returns the subprotocol,
-// the first one of the client's that we know, or none.
-func negotiate(r *http.Request) (string, error) {
+// terms are what a handshake has agreed upon.
+type terms struct {
+	protocol string // "" is none
+	deflate  bool
+}
+
+// negotiate checks the upgrade, and rewrites the headers to the one form that gws reads right. The subprotocol is the
+// first one of the client's that we know, or none.
+func negotiate(r *http.Request, deflate bool) (t terms, err error) {
+	if err := checkUpgrade(r); err != nil {
+		return t, err
+	}
+	h := r.Header
+	for _, offer := range tokens(h, "Sec-WebSocket-Protocol") {
+		if known := subprotocol(offer); t.protocol == "" {
+			t.protocol = known
+		}
+	}
+	t.deflate = deflate && offersDeflate(h)
+	h.Set("Connection", "Upgrade")
+	h.Set("Upgrade", "websocket")
+	h.Del("Sec-WebSocket-Extensions")
+	if t.deflate {
+		h.Set("Sec-WebSocket-Extensions", permessageDeflate)
+	}
+	h.Del("Sec-WebSocket-Protocol")
+	if t.protocol != "" {
+		h.Set("Sec-WebSocket-Protocol", t.protocol)
+	}
+	return t, nil
+}
+
+func checkUpgrade(r *http.Request) error {
 	h := r.Header
 	switch {
 	case r.URL.Path != "/v1/ws":
-		return "", &refusal{status: http.StatusNotFound, msg: "not found; the WebSocket is at /v1/ws"}
+		return &refusal{status: http.StatusNotFound, msg: "not found; the WebSocket is at /v1/ws"}
 	case r.Method != http.MethodGet:
-		return "", &refusal{status: http.StatusMethodNotAllowed, msg: "the WebSocket begins with GET", headers: "Allow: GET\r\n"}
+		return &refusal{status: http.StatusMethodNotAllowed, msg: "the WebSocket begins with GET", headers: "Allow: GET\r\n"}
 	case !contains(h, "Upgrade", "websocket"), !contains(h, "Connection", "upgrade"), !r.ProtoAtLeast(1, 1):
-		return "", &refusal{
+		return &refusal{
 			status: http.StatusUpgradeRequired, msg: "this is a WebSocket: connect with a WebSocket client",
 			headers: "Upgrade: websocket\r\nConnection: Upgrade\r\n",
 		}
 	case len(h.Values("Sec-WebSocket-Version")) != 1 || h.Get("Sec-WebSocket-Version") != "13":
-		return "", &refusal{status: http.StatusUpgradeRequired, msg: "WebSocket version 13 is spoken here", headers: "Sec-WebSocket-Version: 13\r\n"}
+		return &refusal{status: http.StatusUpgradeRequired, msg: "WebSocket version 13 is spoken here", headers: "Sec-WebSocket-Version: 13\r\n"}
 	}
 	if key, err := base64.StdEncoding.DecodeString(h.Get("Sec-WebSocket-Key")); err != nil || len(key) != 16 {
-		return "", &refusal{status: http.StatusBadRequest, msg: "Sec-WebSocket-Key is not 16 bytes in base64"}
+		return &refusal{status: http.StatusBadRequest, msg: "Sec-WebSocket-Key is not 16 bytes in base64"}
 	}
-	protocol := ""
-	for _, offer := range tokens(h, "Sec-WebSocket-Protocol") {
-		if known := subprotocol(offer); protocol == "" {
-			protocol = known
-		}
-	}
-	h.Set("Connection", "Upgrade")
-	h.Set("Upgrade", "websocket")
-	h.Del("Sec-WebSocket-Extensions") // compression is declined
-	h.Del("Sec-WebSocket-Protocol")
-	if protocol != "" {
-		h.Set("Sec-WebSocket-Protocol", protocol)
-	}
-	return protocol, nil
+	return nil
 }
 
 // subprotocol returns our own spelling of an offer, which does not hold on to the request, or "".
@@ -272,7 +289,7 @@ func linger(conn net.Conn) {
 	_, _ = io.CopyN(io.Discard, conn, 8<<20)               // how it ends does not matter
 }
 
-func newUpgrader(protocol string, maxMessage int, events gws.Event) *gws.Upgrader {
+func newUpgrader(t terms, maxMessage int, events gws.Event) *gws.Upgrader {
 	option := &gws.ServerOption{
 		ReadMaxPayloadSize: maxMessage,
 		CheckUtf8Enabled:   true,
@@ -281,8 +298,13 @@ func newUpgrader(protocol string, maxMessage int, events gws.Event) *gws.Upgrade
 		Recovery:           func(gws.Logger) {}, // panics are caught around ReadLoop, which they end
 		NewSession:         func() gws.SessionStorage { return nil },
 	}
-	if protocol != "" {
-		option.SubProtocols = []string{protocol}
+	if t.protocol != "" {
+		option.SubProtocols = []string{t.protocol}
+	}
+	if t.deflate {
+		// It inflates what clients send; what they get is compressed by package fanout. Two messages at a time are enough
+		// for what clients say, and no context is kept.
+		option.PermessageDeflate = gws.PermessageDeflate{Enabled: true, PoolSize: 2}
 	}
 	return gws.NewUpgrader(events, option)
 }

@@ -43,8 +43,8 @@ type Server struct {
 	mirror    *mirror.Mirror
 	metrics   *metrics
 	tls       *tls.Config
-	upgraders map[string]*gws.Upgrader // by subprotocol; "" is none
-	greet     func(*session, uint64)   // what comes first; a test of the transport alone has nothing to say
+	upgraders map[terms]*gws.Upgrader
+	greet     func(*session, uint64) // what comes first; a test of the transport alone has nothing to say
 	bounds    bounds
 	origins   origins
 	proxies   proxies
@@ -99,9 +99,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	for range int(pingEvery / time.Second) {
 		s.pings = append(s.pings, s.hub.NewControlTopic())
 	}
-	s.upgraders = map[string]*gws.Upgrader{}
+	s.upgraders = map[terms]*gws.Upgrader{}
 	for _, protocol := range []string{"", wire.SubprotocolJSON, wire.SubprotocolSBE} {
-		s.upgraders[protocol] = newUpgrader(protocol, cfg.MaxMessage, handler{})
+		for _, deflate := range []bool{false, true} {
+			t := terms{protocol, deflate}
+			s.upgraders[t] = newUpgrader(t, cfg.MaxMessage, handler{})
+		}
 	}
 	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
 		return nil, err

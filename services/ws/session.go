@@ -64,7 +64,7 @@ func (s *subscription) all() *mirror.Wildcard {
 	return s.rare.all
 }
 
-func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
+func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	c := &session{
 		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
 		ops:  bucket{rate: float32(s.cfg.Ops), burst: float32(s.cfg.OpsBurst)},
@@ -73,10 +73,11 @@ func newSession(s *Server, v *visitor, protocol string, early []byte) *session {
 	if v.who.party == nil { // otherwise the subject's bucket counts, if it has one
 		c.ops = s.access.bucket(c.opsRate())
 	}
-	if protocol == wire.SubprotocolSBE {
+	if t.protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
 	}
 	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(&s.bounds)
+	c.socket.guard.deflate = t.deflate
 	c.socket.heard.Store(int64(s.now()))
 	return c
 }
@@ -88,6 +89,9 @@ func (c *session) begin(ws *gws.Conn) error {
 		return err
 	}
 	c.ws, c.conn, c.socket.upgraded = ws, conn, true
+	if c.socket.guard.deflate {
+		conn.Deflate()
+	}
 	c.s.greet(c, c.s.add(c))
 	if c.s.draining.Load() {
 		c.part(wire.CloseRestart, "the server restarts")

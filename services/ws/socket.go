@@ -75,11 +75,27 @@ func (s *socket) Write(b []byte) (int, error) {
 	if !s.upgraded {
 		return s.Conn.Write(b)
 	}
-	if len(b) >= 4 {
-		s.session.faulted(int32(binary.BigEndian.Uint16(b[2:])))
+	frame := explain(bytes.Clone(b))
+	if len(frame) >= 4 {
+		s.session.faulted(int32(binary.BigEndian.Uint16(frame[2:])))
 	}
-	s.session.conn.Close(fanout.RawFrame(bytes.Clone(b), 2)) // a control frame's header has two bytes
+	s.session.conn.Close(fanout.RawFrame(frame, 2)) // a control frame's header has two bytes
 	return len(b), nil
+}
+
+// explain corrects the code of a close frame of gws's: what can't be inflated, or becomes too long by it, is the client's
+// error, not an internal one.
+func explain(b []byte) []byte {
+	const internalError, tooLarge = 1011, "gws: message too large" // gws's words
+	if len(b) < 4 || binary.BigEndian.Uint16(b[2:]) != internalError {
+		return b
+	}
+	code := uint16(closeText)
+	if string(b[4:]) == tooLarge {
+		code = closeTooBig
+	}
+	binary.BigEndian.PutUint16(b[2:], code)
+	return b
 }
 
 // Close implements net.Conn. The session closes the transport, when what is queued has been written.

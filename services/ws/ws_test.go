@@ -3,6 +3,7 @@ package ws
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -165,6 +166,8 @@ type peer struct {
 	in   *bufio.Reader
 	msg  wire.Message
 	text []byte // of the last message, when it was one
+
+	packed int // compressed messages read
 }
 
 const key = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -267,6 +270,10 @@ func (p *peer) frame() (op byte, payload []byte, err error) {
 	}
 	payload = make([]byte, n)
 	_, err = io.ReadFull(p.in, payload)
+	if h[0]&rsv1 != 0 && err == nil {
+		p.packed++
+		payload, err = io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	}
 	return h[0] & 0xF, payload, err
 }
 
