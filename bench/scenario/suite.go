@@ -151,7 +151,10 @@ func (s Suite) flow() Step {
 			cfg.After = 2 * time.Second
 		}
 		r, err := Flow(ctx, cfg)
-		return r, nil, err // its bounds are errors
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, []Goal{atMost("age behind the pause, ms", float64(r.Age().Milliseconds()), 250)}, nil // its other bounds are errors
 	}}
 }
 
