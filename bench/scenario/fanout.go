@@ -41,7 +41,8 @@ type FanoutConfig struct {
 	Repeat     int
 	NoFloor    bool
 	Seed       uint64
-	Profile    string // CPU profile of the edge's last run
+	Profile    string // file for a CPU profile of the edge's last run
+	Heap       string // file for its heap profile
 }
 
 // DefaultFanout is the market's shape.
@@ -249,6 +250,11 @@ func (c *FanoutConfig) measure(ctx context.Context, m *rig, kind string) (*Fanou
 			return nil, err
 		}
 	}
+	if c.Heap != "" && kind == target.Edge {
+		if err := m.server.Call("heap", c.Heap, nil); err != nil {
+			return nil, err
+		}
+	}
 	run.Writes = after.Counters[target.Writes] - stats.Counters[target.Writes]
 	run.Frames = after.Counters[target.Frames] - stats.Counters[target.Frames]
 	run.Conflated = after.Counters[target.Conflated] - stats.Counters[target.Conflated]
@@ -324,8 +330,8 @@ func (r *FanoutRow) sum(c *FanoutConfig) {
 // Table implements Report.
 func (r *FanoutReport) Table() string {
 	c := &r.Config
-	heading := fmt.Sprintf("fan-out, %s: %d topics, %d each, %d-byte frames of %s in %s, medians of %d runs of %v; %v",
-		c.Shape, c.Topics, c.Each, c.Size, c.Channel, format(c.JSON), c.Repeat, c.Duration, r.Where)
+	heading := fmt.Sprintf("fan-out, %s: %d topics, %d each, %s in %s, about %d bytes a frame, medians of %d runs of %v; %v",
+		c.Shape, c.Topics, c.Each, c.Channel, format(c.JSON), target.FrameSize(c.Channel, c.Size), c.Repeat, c.Duration, r.Where)
 	if c.Title != "" {
 		heading = c.Title + "\n" + heading
 	}

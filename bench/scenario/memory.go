@@ -19,6 +19,7 @@ type MemoryConfig struct {
 	JSON    bool
 	Settle  time.Duration
 	Seed    uint64
+	Heap    string // file for a heap profile of the edge, settled
 }
 
 // DefaultMemory is ten thousand connections on twenty topics each.
@@ -78,6 +79,11 @@ func Memory(ctx context.Context, cfg MemoryConfig) (*MemoryReport, error) {
 		return nil, err
 	}
 	r.Goroutines = stats.Goroutines
+	if cfg.Heap != "" {
+		if err := m.server.Call("heap", cfg.Heap, nil); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.server.Call("free", nil, nil); err != nil {
 		return nil, err
 	}

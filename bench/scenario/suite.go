@@ -90,7 +90,7 @@ func (s Suite) steps() []Step {
 			return []Goal{atMost("p99 ms", rows[0].P99, 2)}
 		}),
 		fanout("one topic, nothing to put together", func(c *FanoutConfig) {
-			c.Shape, c.Deliveries, c.Clients = One, 50_000, []int{1000, 10_000}
+			c.Shape, c.Deliveries, c.Clients, c.Channel = One, 50_000, []int{1000, 10_000}, "trades" // which are never merged
 		}, func(rows []FanoutRow) []Goal {
 			return []Goal{atMost("1,000 clients: times the floor", rows[0].Ratio, 1.25), atMost("10,000 clients: times the floor", rows[1].Ratio, 1.25)}
 		}),
@@ -103,7 +103,7 @@ func (s Suite) steps() []Step {
 			return []Goal{delivered(&rows[0]), atMost("p99 ms", rows[0].P99, 25)}
 		}),
 		fanout("growth", func(c *FanoutConfig) {
-			c.Shape, c.Deliveries, c.Clients = One, 50_000, []int{1000, 5000, 19_000}
+			c.Shape, c.Deliveries, c.Clients, c.Channel = One, 50_000, []int{1000, 5000, 19_000}, "trades"
 		}, func(rows []FanoutRow) []Goal {
 			change := rows[2].Ratio / max(1e-9, rows[0].Ratio)
 			return []Goal{atMost("times the floor at 19,000, over that at 1,000", change, 1.25)}

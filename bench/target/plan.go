@@ -132,8 +132,8 @@ const (
 )
 
 func newMaker(channel market.Channel, topics, size int) maker {
-	m := maker{channel: channel, levels: min(max(1, (size-updateSize)/levelSize), depth)}
-	m.id, _ = market.MakeTradeID(strings.Repeat("7", min(max(1, size-tradeSize), market.MaxTradeID))) // is short enough
+	m := maker{channel: channel, levels: levels(size)}
+	m.id, _ = market.MakeTradeID(strings.Repeat("7", idLength(size))) // is short enough
 	m.topics = make([]topic, topics)
 	for i := range m.topics {
 		t := &m.topics[i]
@@ -150,6 +150,17 @@ func newMaker(channel market.Channel, topics, size int) maker {
 	}
 	return m
 }
+
+// FrameSize is how long frames in SBE are when size is asked for. In JSON they are longer.
+func FrameSize(channel string, size int) int {
+	if channel == market.Books.String() {
+		return updateSize + levelSize*levels(size)
+	}
+	return tradeSize + idLength(size)
+}
+
+func levels(size int) int   { return min(max(1, (size-updateSize)/levelSize), depth) }
+func idLength(size int) int { return min(max(1, size-tradeSize), market.MaxTradeID) }
 
 // Sym is the name of a topic's instrument.
 func Sym(topic int) string {

@@ -113,6 +113,7 @@ func Serve(in io.Reader, out io.Writer) error {
 		"halt":    func(json.RawMessage) (any, error) { return p.stop() },
 		"stats":   func(json.RawMessage) (any, error) { return p.stats(), nil },
 		"free":    func(json.RawMessage) (any, error) { debug.FreeOSMemory(); return nil, nil },
+		"heap":    proc.Handle(writeHeap),
 		"profile": proc.Handle(p.startProfile),
 		"profiled": func(json.RawMessage) (any, error) {
 			pprof.StopCPUProfile()
@@ -209,6 +210,16 @@ func (p *peer) stats() Stats {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return Stats{Published: p.pub.count.Load(), Counters: p.server.counters(), Mallocs: m.Mallocs, Goroutines: runtime.NumGoroutine()}
+}
+
+// writeHeap writes a profile of the memory in use and of all allocations so far.
+func writeHeap(file string) (any, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	runtime.GC()
+	return nil, errors.Join(pprof.WriteHeapProfile(f), f.Close())
 }
 
 func (p *peer) startProfile(file string) (_ any, err error) {

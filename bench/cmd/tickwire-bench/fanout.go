@@ -83,6 +83,7 @@ Exit code 1 when a client missed a message, was told of a loss, or was closed; n
 	f.BoolVar(&floor, "floor", floor, "measure the floor too")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
 	f.StringVar(&cfg.Profile, "cpuprofile", "", "write a CPU profile of the edge's last run to `FILE`")
+	f.StringVar(&cfg.Heap, "memprofile", "", "write a heap profile of the edge's last run to `FILE`")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
 }

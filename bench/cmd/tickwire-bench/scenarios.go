@@ -27,6 +27,7 @@ func memoryCommand() *cobra.Command {
 	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
 	f.StringVar(&format, "format", format, "`sbe|json`")
 	f.DurationVar(&cfg.Settle, "settle", cfg.Settle, "from the last connection to the look at the memory")
+	f.StringVar(&cfg.Heap, "memprofile", "", "write a heap profile of the edge to `FILE`")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
