@@ -25,6 +25,7 @@ type owner struct {
 	o    *stream.Owner
 	book book.Book
 	seq  uint64 // of trades
+	bars uint64 // sequence of final ones
 }
 
 func takeOver(t *testing.T, cluster *stream.Cluster) *owner {
