@@ -23,7 +23,6 @@ const (
 
 // FanoutConfig describes fan-out runs: each number of clients, with each flush interval.
 type FanoutConfig struct {
-	Title      string
 	Shape      string
 	Clients    []int
 	Topics     int     // of the market
@@ -40,6 +39,7 @@ type FanoutConfig struct {
 	Duration   time.Duration
 	Repeat     int
 	NoFloor    bool
+	Deflate    bool // clients offer compression, and the edge without it takes the floor's place
 	Seed       uint64
 	Profile    string // file for a CPU profile of the edge's last run
 	Heap       string // file for its heap profile
@@ -109,6 +109,7 @@ type FanoutRow struct {
 	Ratio     float64 // of the edge's to the floor's run just before
 	FloorRate float64 // deliveries per second of the floor
 	PerWrite  float64 // frames
+	Bytes     float64 // of a frame, as sent
 	Allocs    float64 // per delivery
 	Client    float64 // µs of the clients' CPU per message
 	P50       float64 // ms from the intended send time
@@ -128,6 +129,7 @@ type FanoutRun struct {
 	ClientCPU time.Duration
 	Writes    float64
 	Frames    float64
+	Bytes     float64
 	Conflated float64
 	Mallocs   uint64
 	P50       float64
@@ -153,13 +155,11 @@ func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
 		for range cfg.Repeat {
 			var floor *FanoutRun
 			var err error
-			if !cfg.NoFloor {
-				if floor, err = cfg.run(ctx, target.Floor, clients, 0); err != nil {
-					return nil, fmt.Errorf("floor, %d clients: %w", clients, err)
-				}
-			}
 			for i, flush := range cfg.Flush {
-				run, err := cfg.run(ctx, target.Edge, clients, flush)
+				if floor, err = cfg.base(ctx, clients, flush, floor); err != nil {
+					return nil, fmt.Errorf("%s, %d clients: %w", cfg.baseName(), clients, err)
+				}
+				run, err := cfg.run(ctx, target.Edge, clients, flush, cfg.Deflate)
 				if err != nil {
 					return nil, fmt.Errorf("edge, %d clients: %w", clients, err)
 				}
@@ -178,12 +178,32 @@ func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
 	return r, nil
 }
 
+// base measures what the edge is compared with: the floor, once for all flush intervals, or the edge without compression.
+func (c *FanoutConfig) base(ctx context.Context, clients int, flush time.Duration, last *FanoutRun) (*FanoutRun, error) {
+	switch {
+	case c.NoFloor:
+		return nil, nil
+	case c.Deflate:
+		return c.run(ctx, target.Edge, clients, flush, false)
+	case last != nil:
+		return last, nil
+	}
+	return c.run(ctx, target.Floor, clients, 0, false)
+}
+
+func (c *FanoutConfig) baseName() string {
+	if c.Deflate {
+		return "plain"
+	}
+	return "floor"
+}
+
 // run measures one server once.
-func (c *FanoutConfig) run(ctx context.Context, kind string, clients int, flush time.Duration) (*FanoutRun, error) {
+func (c *FanoutConfig) run(ctx context.Context, kind string, clients int, flush time.Duration, deflate bool) (*FanoutRun, error) {
 	load := proc.LoadAverage()
 	m, err := begin(ctx, setup{
 		target:  target.Config{Kind: kind, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: flush, Shards: c.Shards},
-		clients: split(clients), each: c.Each, json: c.JSON && kind == target.Edge, seed: c.Seed, acks: c.Shape == Saturated,
+		clients: split(clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: deflate, seed: c.Seed, acks: c.Shape == Saturated,
 	})
 	if err != nil {
 		return nil, err
@@ -257,6 +277,7 @@ func (c *FanoutConfig) measure(ctx context.Context, m *rig, kind string) (*Fanou
 	}
 	run.Writes = after.Counters[target.Writes] - stats.Counters[target.Writes]
 	run.Frames = after.Counters[target.Frames] - stats.Counters[target.Frames]
+	run.Bytes = after.Counters[target.Bytes] - stats.Counters[target.Bytes]
 	run.Conflated = after.Counters[target.Conflated] - stats.Counters[target.Conflated]
 	run.Mallocs = after.Mallocs - stats.Mallocs
 	return run, run.collect(m.swarms)
@@ -309,6 +330,7 @@ func (r *FanoutRow) sum(c *FanoutConfig) {
 	r.Messages = mid(func(x *FanoutRun) float64 { return float64(x.Messages) / x.Seconds })
 	r.CPU = mid((*FanoutRun).perUpdate)
 	r.PerWrite = mid(func(x *FanoutRun) float64 { return x.Frames / max(1, x.Writes) })
+	r.Bytes = mid(func(x *FanoutRun) float64 { return x.Bytes / max(1, x.Frames) })
 	r.Allocs = mid(func(x *FanoutRun) float64 { return float64(x.Mallocs) / float64(max(1, x.Updates)) })
 	r.Client = mid(func(x *FanoutRun) float64 {
 		return float64(x.ClientCPU.Microseconds()) / float64(max(1, x.Messages))
@@ -332,11 +354,11 @@ func (r *FanoutReport) Table() string {
 	c := &r.Config
 	heading := fmt.Sprintf("fan-out, %s: %d topics, %d each, %s in %s, about %d bytes a frame, medians of %d runs of %v; %v",
 		c.Shape, c.Topics, c.Each, c.Channel, format(c.JSON), target.FrameSize(c.Channel, c.Size), c.Repeat, c.Duration, r.Where)
-	if c.Title != "" {
-		heading = c.Title + "\n" + heading
+	if c.Deflate {
+		heading = "compressed " + heading
 	}
 	rows := [][]string{{
-		"clients", "flush", "offered/s", "delivered/s", "µs each", "floor µs", "ratio", "floor/s", "per write", "allocs", "p50 ms", "p99", "p99.9", "max", "client µs",
+		"clients", "flush", "offered/s", "delivered/s", "µs each", c.baseName() + " µs", "ratio", c.baseName() + "/s", "per write", "bytes", "allocs", "p50 ms", "p99", "p99.9", "max", "client µs",
 	}}
 	for i := range r.Rows {
 		x := &r.Rows[i]
@@ -350,7 +372,7 @@ func (r *FanoutReport) Table() string {
 		}
 		rows = append(rows, []string{
 			fmt.Sprint(x.Clients), x.Flush.String(), offered, fmt.Sprintf("%.0f", x.Delivered), fmt.Sprintf("%.2f", x.CPU), floor, ratio, floorRate,
-			fmt.Sprintf("%.1f", x.PerWrite), fmt.Sprintf("%.3f", x.Allocs), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99),
+			fmt.Sprintf("%.1f", x.PerWrite), fmt.Sprintf("%.0f", x.Bytes), fmt.Sprintf("%.3f", x.Allocs), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99),
 			fmt.Sprintf("%.2f", x.P999), fmt.Sprintf("%.1f", x.Max), fmt.Sprintf("%.2f", x.Client),
 		})
 	}

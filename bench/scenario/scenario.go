@@ -93,6 +93,7 @@ type setup struct {
 	clients []int // of each swarm
 	each    int
 	json    bool
+	deflate bool
 	seed    uint64
 	acks    bool
 }
@@ -138,7 +139,7 @@ func prepare(ctx context.Context, s setup) (_ *rig, err error) {
 	first := 0
 	for i, n := range s.clients {
 		cfg := swarm.Config{
-			Number: i, Clients: n, First: first, Floor: s.target.Kind == target.Floor, Channel: s.target.Channel, JSON: s.json,
+			Number: i, Clients: n, First: first, Floor: s.target.Kind == target.Floor, Channel: s.target.Channel, JSON: s.json, Deflate: s.deflate,
 			Topics: s.target.Topics, Each: s.each, Seed: s.seed,
 		}
 		if s.acks {

@@ -102,6 +102,11 @@ func (s Suite) steps() []Step {
 		}, func(rows []FanoutRow) []Goal {
 			return []Goal{delivered(&rows[0]), atMost("p99 ms", rows[0].P99, 25)}
 		}),
+		fanout("one topic, compressed", func(c *FanoutConfig) {
+			c.Shape, c.Deliveries, c.Size, c.Deflate, c.JSON = One, 50_000, 1000, true, true
+		}, func(rows []FanoutRow) []Goal {
+			return []Goal{atMost("times the plain edge", rows[0].Ratio, 1.25)}
+		}),
 		fanout("growth", func(c *FanoutConfig) {
 			c.Shape, c.Deliveries, c.Clients, c.Channel = One, 50_000, []int{1000, 5000, 19_000}, "trades"
 		}, func(rows []FanoutRow) []Goal {

@@ -2,10 +2,13 @@ package swarm
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -166,6 +169,9 @@ func (s *Swarm) connected(c *client) error {
 		b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "...)
 		b = append(b, s.protocol()...)
+		if s.cfg.Deflate {
+			b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate"...)
+		}
 	}
 	return write(c, append(b, "\r\n\r\n"...))
 }
@@ -262,12 +268,41 @@ func (s *Swarm) frames(c *client, b []byte) (rest []byte, err error) {
 		if len(b) < head+n {
 			return b, nil
 		}
-		if err := s.frame(c, b[0]&0xF, b[head:head+n], now); err != nil {
+		payload := b[head : head+n]
+		if b[0]&compressed != 0 {
+			if payload, err = s.inflate(payload); err != nil {
+				return nil, err
+			}
+		}
+		if err := s.frame(c, b[0]&0xF, payload, now); err != nil {
 			return nil, err
 		}
 		b = b[head+n:]
 	}
 	return b, nil
+}
+
+const (
+	compressed  = 0x40 // RSV1, RFC 7692
+	maxInflated = 4096
+)
+
+// inflate returns a compressed message in full. Each is inflated once, not once per client: what that costs is no concern of
+// the server's, and would take the processor from it.
+func (s *Swarm) inflate(b []byte) ([]byte, error) {
+	if full, ok := s.inflated[string(b)]; ok {
+		return full, nil
+	}
+	tail := strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff") // what RFC 7692 leaves out, and an end
+	full, err := io.ReadAll(io.LimitReader(flate.NewReader(io.MultiReader(bytes.NewReader(b), tail)), int64(len(s.buf)/2)))
+	if err != nil {
+		return nil, fmt.Errorf("inflate: %w", err)
+	}
+	if len(s.inflated) >= maxInflated {
+		clear(s.inflated)
+	}
+	s.inflated[string(b)] = full
+	return full, nil
 }
 
 func (s *Swarm) frame(c *client, opcode byte, payload []byte, now int64) error {

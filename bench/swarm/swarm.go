@@ -37,8 +37,9 @@ type Config struct {
 	Floor   bool   // speak to the floor rather than to an edge
 	Channel string // book or trades
 	JSON    bool
-	Topics  int // that there are
-	Each    int // that each client has
+	Deflate bool // offer permessage-deflate
+	Topics  int  // that there are
+	Each    int  // that each client has
 	Seed    uint64
 	Acks    string // tell there what all clients have; needs one topic
 }
@@ -109,6 +110,8 @@ type Swarm struct {
 	failover bool // those whose connection ends connect again
 	paused   bool // nothing is read
 
+	inflated map[string][]byte // of compressed messages, which are the same for all clients
+
 	report    Report
 	measuring bool
 	hist      *hdrhistogram.Histogram
@@ -118,7 +121,7 @@ type Swarm struct {
 
 // Serve is the child: it does what it is asked until the input ends.
 func Serve(in io.Reader, out io.Writer) error {
-	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1}
+	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}}
 	handlers := proc.Handlers{
 		"start": proc.Handle(func(cfg Config) (any, error) {
 			if err := s.start(cfg); err != nil {

@@ -76,6 +76,7 @@ Exit code 1 when a client missed a message, was told of a loss, or was closed; n
 	f.IntVar(&cfg.Size, "size", cfg.Size, "bytes of a frame, as near as messages of the channel come")
 	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
 	f.StringVar(&format, "format", format, "`sbe|json`")
+	f.BoolVar(&cfg.Deflate, "deflate", false, "compress (permessage-deflate), and compare with the edge that does not rather than with the floor")
 	f.IntVar(&cfg.Shards, "shards", cfg.Shards, "the edge's loops that write")
 	f.DurationVar(&cfg.Warmup, "warmup", cfg.Warmup, "not measured")
 	f.DurationVar(&cfg.Duration, "duration", cfg.Duration, "measured, of each run")

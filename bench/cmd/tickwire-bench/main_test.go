@@ -69,6 +69,7 @@ func TestFanout(t *testing.T) {
 	f(2, append(market, "--flush", "0,5ms")...)
 	f(1, append(market, "--format", "json", "--floor=false")...)
 	f(1, append(market, "--channel", "trades", "--format", "json", "--size", "100")...)
+	f(1, append(market, "--deflate", "--format", "json", "--size", "500")...)
 	f(2, "--shape", "one", "--clients", "5,10", "--deliveries", "500", "--channel", "trades")
 	f(1, "--shape", "saturated", "--clients", "10")
 }
