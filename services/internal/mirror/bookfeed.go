@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/book"
@@ -18,9 +17,7 @@ type bookFeed struct {
 	depth *depth     // what it is cut from; nil is the whole book
 	acc   book.Merge // touched since the last message, when view.Millis > 0
 	used  time.Duration
-
-	cacheMu sync.Mutex // taken before the instrument's lock
-	cache   [fanout.NumFormats]fanout.Snapshot
+	hot   hot
 }
 
 // depth is the best levels of the book, shared by the feeds of that depth.
@@ -312,13 +309,14 @@ const maxReplay = 32
 
 // Snapshot implements fanout.Source.
 func (f *bookFeed) Snapshot(w fanout.Want) fanout.Snapshot {
-	f.cacheMu.Lock()
-	defer f.cacheMu.Unlock()
-	if c := f.cache[w.Format]; c.Frames != nil && c.Seq.Compare(w.NotBefore) >= 0 {
-		if behind, ok := f.topic.Since(c.Next); ok && behind <= maxReplay {
-			return c
-		}
-	}
+	return f.hot.get(w, f.in.m.now(), func(k *kept) bool {
+		behind, ok := f.topic.Since(k.Next)
+		return ok && behind <= maxReplay && k.Seq.Compare(w.NotBefore) >= 0
+	}, func() fanout.Snapshot { return f.encode(w.Format) })
+}
+
+// encode makes a snapshot of the view as it is.
+func (f *bookFeed) encode(format fanout.Format) fanout.Snapshot {
 	x := scratches.Get().(*scratch)
 	defer scratches.Put(x)
 	f.in.mu.Lock()
@@ -331,9 +329,7 @@ func (f *bookFeed) Snapshot(w fanout.Want) fanout.Snapshot {
 	def := f.in.def
 	f.in.mu.Unlock()
 	f.in.m.stats.Snapshots.Add(1)
-	c := fanout.Snapshot{Frames: x.frames(def, &s, w.Format), Seq: s.Sequence(), Next: next}
-	f.cache[w.Format] = c
-	return c
+	return fanout.Snapshot{Frames: x.frames(def, &s, format), Seq: s.Sequence(), Next: next}
 }
 
 // Gap implements fanout.Source; a book has none.

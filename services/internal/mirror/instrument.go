@@ -297,14 +297,28 @@ func (in *Instrument) fault(what string, err error) {
 	}
 }
 
-// sweep drops views that nobody watches, and history that is too old.
+// sweep drops views that nobody watches, and history and snapshots that are too old.
 func (in *Instrument) sweep(now time.Duration) {
+	for _, h := range in.expire(now) {
+		h.cool(now)
+	}
+}
+
+func (in *Instrument) expire(now time.Duration) (all []*hot) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, f := range in.feeds() {
 		f.topic.Expire()
 	}
 	in.dropViews(now)
+	all = append(all, &in.full.hot)
+	for _, f := range in.views {
+		all = append(all, &f.hot)
+	}
+	for _, f := range in.bars {
+		all = append(all, &f.hot)
+	}
+	return all
 }
 
 var errHash = errors.New("the hash does not match the book")

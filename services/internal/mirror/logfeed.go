@@ -54,6 +54,7 @@ type barFeed struct {
 	interval market.Interval
 	opens    []market.Time // starts of the bars that are open, ascending
 	final    market.Time   // start of the newest final bar
+	hot      hot
 }
 
 // traded shows the open bar after a trade.
@@ -101,6 +102,11 @@ func (*barFeed) Merge([]*fanout.Entry, fanout.Format) *fanout.Frame { return nil
 // Snapshot implements fanout.Source: the newest final bars of those that there were when the subscription began. They all
 // carry the topic's place at that time, as a snapshot does, so that history and live bars are one sequence.
 func (f *barFeed) Snapshot(w fanout.Want) fanout.Snapshot {
+	return f.hot.get(w, f.in.m.now(), func(k *kept) bool { return k.Seq == w.Seq && k.history == w.History },
+		func() fanout.Snapshot { return f.encode(w) })
+}
+
+func (f *barFeed) encode(w fanout.Want) fanout.Snapshot {
 	x := scratches.Get().(*scratch)
 	defer scratches.Put(x)
 	f.in.mu.Lock()
