@@ -196,19 +196,15 @@ func (c *Conn) die() bool {
 	return first
 }
 
-// push adds a marked subscription.
-func (c *Conn) push(s *Sub) {
+// push adds a marked subscription. It reports whether the connection has to be handed to its shard.
+func (c *Conn) push(s *Sub) (start bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closing {
-		c.mu.Unlock()
-		return
+		return false
 	}
 	c.dirty = append(c.dirty, s)
-	start := c.schedule()
-	c.mu.Unlock()
-	if start {
-		c.shard.add(c)
-	}
+	return c.schedule()
 }
 
 // kick has the shard flush what the writer has of its own.

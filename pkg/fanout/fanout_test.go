@@ -686,3 +686,55 @@ func TestSubSize(t *testing.T) {
 		t.Errorf("a Sub has %d bytes", size)
 	}
 }
+
+// BenchmarkMarket is what a delivery costs without the kernel in the market's shape: 200 topics, 1,000 connections on 20 random
+// ones each. In each round as many messages are published as come between two flushes.
+func BenchmarkMarket(b *testing.B) {
+	for _, messages := range []int{1, 25, 100} {
+		b.Run(fmt.Sprint(messages), func(b *testing.B) {
+			const conns, topics, each = 1000, 200, 20
+			h := started(Config{})
+			defer h.Close()
+			all := make([]*Topic, topics)
+			for i := range all {
+				all[i] = h.NewTopic(Log, Limits{Entries: 1024}, nil)
+			}
+			rnd := rand.New(rand.NewPCG(1, 2))
+			subscribers := make([]uint64, topics)
+			for range conns {
+				conn, err := h.Attach(discard{}, newRecorder())
+				if err != nil {
+					b.Fatal(err)
+				}
+				for _, t := range rnd.Perm(topics)[:each] {
+					subscribers[t]++
+					start(conn, all[t], Start{Position: 1})
+				}
+			}
+			payload := make([]byte, 150)
+			seqs := make([]uint64, topics)
+			want := h.Stats().Frames.Load()
+			b.ReportAllocs()
+			for b.Loop() {
+				for range messages {
+					t := rnd.IntN(topics)
+					seqs[t]++
+					want += subscribers[t]
+					all[t].Publish(NewEntry(market.Sequence{Epoch: 1, Seq: seqs[t]}, seqs[t]-1, Binary, payload))
+				}
+				for h.Stats().Frames.Load() < want {
+					runtime.Gosched()
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(want), "ns/delivery")
+		})
+	}
+}
+
+// discard takes everything.
+type discard struct{}
+
+func (discard) Write([]byte) (int, error) { return 0, nil }
+func (discard) Flush() (int, error)       { return 0, nil }
+func (discard) Finish() error             { return nil }
+func (discard) Close() error              { return nil }

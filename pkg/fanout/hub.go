@@ -3,6 +3,7 @@ package fanout
 import (
 	"errors"
 	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 
 // Config of a Hub. The zero value of a field takes the default.
 type Config struct {
-	Shards        int           // loops that write; default 1
+	Shards        int           // loops that write; default one for each four processors, at least one
 	MaxPass       int           // bytes gathered in one pass, give or take one message; default 64 KiB
 	MaxControl    int           // bytes of control messages that may wait for a connection; default 256 KiB
 	FlushInterval time.Duration // from one pass over the connections to the next, for very large audiences; default none
@@ -26,6 +27,7 @@ type Hub struct {
 	ending  chan struct{} // closed with the hub
 	sweeper sync.WaitGroup
 	parking parking
+	due     sync.Pool // of *due
 	stats   Stats
 
 	mu          sync.Mutex
@@ -41,7 +43,7 @@ var ErrHubClosed = errors.New("the hub is closed")
 
 // New makes a hub; Start starts it.
 func New(cfg Config) *Hub {
-	cfg.Shards = or(cfg.Shards, 1)
+	cfg.Shards = or(cfg.Shards, max(1, runtime.GOMAXPROCS(0)/4))
 	cfg.MaxPass = or(cfg.MaxPass, 64<<10)
 	cfg.MaxControl = or(cfg.MaxControl, 256<<10)
 	if cfg.WriteTimeout <= 0 {
@@ -50,8 +52,9 @@ func New(cfg Config) *Hub {
 	h := &Hub{cfg: cfg, start: time.Now(), ending: make(chan struct{}), conns: make(map[*Conn]struct{})}
 	h.parking.conns = make(map[uint64]*Conn)
 	for range cfg.Shards {
-		h.shards = append(h.shards, &shard{hub: h, wake: make(chan struct{}, 1)})
+		h.shards = append(h.shards, &shard{hub: h, index: len(h.shards), wake: make(chan struct{}, 1)})
 	}
+	h.due.New = func() any { return &due{make([][]*Conn, cfg.Shards)} }
 	return h
 }
 

@@ -445,3 +445,47 @@ func TestFinishTLS(t *testing.T) {
 		t.Errorf("closed by %v", err)
 	}
 }
+
+// stopwatch notes when it is written to; each write takes a while.
+type stopwatch struct {
+	discard
+	takes  time.Duration
+	writes []time.Time
+}
+
+func (s *stopwatch) Write(b []byte) (int, error) {
+	s.writes = append(s.writes, time.Now())
+	time.Sleep(s.takes)
+	return s.discard.Write(b)
+}
+
+// TestFlushInterval counts from the beginning of a round to the next, whatever a round takes; the first message after a
+// silence does not wait.
+func TestFlushInterval(t *testing.T) {
+	for _, every := range []time.Duration{5 * time.Millisecond, 20 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			h := started(Config{FlushInterval: every})
+			defer h.Close()
+			w := &stopwatch{takes: 3 * time.Millisecond}
+			conn, err := h.Attach(w, newRecorder())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			begin := time.Now()
+			for range 1000 {
+				conn.Send(NewFrame(Text, []byte("x")))
+				time.Sleep(time.Millisecond)
+			}
+			synctest.Wait()
+			for i, at := range w.writes[:len(w.writes)-1] {
+				if want := begin.Add(time.Duration(i) * every); at != want {
+					t.Errorf("write %d after %v, want %v", i, at.Sub(begin), want.Sub(begin))
+				}
+			}
+			if n := len(w.writes); n < int(time.Second/every) {
+				t.Errorf("%d writes", n)
+			}
+		})
+	}
+}

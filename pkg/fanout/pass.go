@@ -12,12 +12,13 @@ const (
 
 // pass gathers what one connection is owed and writes it. It is a shard's scratch space.
 type pass struct {
+	maxBytes int // Config.MaxPass
 	conn     *Conn
 	buf      []byte
 	entries  [maxBatch]*Entry
 	merging  []*Entry
-	subs     []*Sub // marked ones of the connection; so that an idle connection keeps no list of them
-	now      time.Duration
+	subs     []*Sub        // marked ones of the connection; so that an idle connection keeps no list of them
+	now      time.Duration // read once for each pass: the end of one is the beginning of the next
 	oldest   time.Duration // when the oldest message in buf was published; 0 if none
 	born     time.Duration // when the oldest event in buf happened, as far as known
 	dated    bool          // born is known
@@ -54,13 +55,13 @@ func (p *pass) run(c *Conn) (again bool) {
 }
 
 func (p *pass) begin(c *Conn) {
-	p.conn, p.buf, p.now = c, p.buf[:0], c.hub.now()
+	p.conn, p.buf = c, p.buf[:0]
 	p.oldest, p.dated, p.frames, p.conflate, p.slow = 0, false, 0, c.slow, false
 }
 
 // open tells whether one more message may be gathered.
 func (p *pass) open(control bool) bool {
-	if len(p.buf) >= p.conn.hub.cfg.MaxPass {
+	if len(p.buf) >= p.maxBytes {
 		return false
 	}
 	if control {
@@ -248,10 +249,10 @@ func (p *pass) count() {
 	if p.oldest == 0 {
 		return
 	}
-	now := p.conn.hub.now()
-	s.Latency.add((now - p.oldest).Microseconds())
+	p.now = p.conn.hub.now()
+	s.Latency.add((p.now - p.oldest).Microseconds())
 	if p.dated {
-		s.Age.add((now - p.born).Microseconds())
+		s.Age.add((p.now - p.born).Microseconds())
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 // parked, and comes back when its poller finds that the transport takes something again.
 type shard struct {
 	hub   *Hub
+	index int // in Hub.shards
 	mu    sync.Mutex
 	queue []*Conn // at most each connection once
 	idle  bool
@@ -17,9 +18,9 @@ type shard struct {
 	wake  chan struct{}
 }
 
-func (s *shard) add(c *Conn) {
+func (s *shard) add(conns ...*Conn) {
 	s.mu.Lock()
-	s.queue = append(s.queue, c)
+	s.queue = append(s.queue, conns...)
 	wake := s.idle
 	s.idle = false
 	s.mu.Unlock()
@@ -29,7 +30,7 @@ func (s *shard) add(c *Conn) {
 }
 
 func (s *shard) loop() {
-	var p pass
+	p := pass{maxBytes: s.hub.cfg.MaxPass}
 	var batch []*Conn
 	for {
 		s.mu.Lock()
@@ -47,22 +48,24 @@ func (s *shard) loop() {
 			runtime.Gosched()
 			continue
 		}
+		p.now = s.hub.now()
+		begin := p.now
 		for i, c := range batch {
 			batch[i] = nil
 			if p.run(c) {
 				s.add(c)
 			}
 		}
-		p.shrink(s.hub.cfg.MaxPass)
-		if every := s.hub.cfg.FlushInterval; every > 0 {
-			time.Sleep(every)
+		p.shrink()
+		if pause := begin + s.hub.cfg.FlushInterval - s.hub.now(); pause > 0 && s.hub.cfg.FlushInterval > 0 {
+			time.Sleep(pause)
 		}
 	}
 }
 
 // shrink gives up a buffer that an unusually long message has stretched.
-func (p *pass) shrink(maxPass int) {
-	if cap(p.buf) > 8*maxPass {
+func (p *pass) shrink() {
+	if cap(p.buf) > 8*p.maxBytes {
 		p.buf = nil
 	}
 }

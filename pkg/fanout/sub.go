@@ -92,20 +92,24 @@ func (s *Sub) Begin(frames *Frame) { s.chain = frames }
 
 // Go lets messages flow.
 func (s *Sub) Go() {
-	if s.state.CompareAndSwap(paused, marked) {
-		s.conn.push(s)
+	if s.state.CompareAndSwap(paused, marked) && s.conn.push(s) {
+		s.conn.shard.add(s.conn)
 	}
 }
 
 // Again asks for a new snapshot, or value, as if the subscriber had nothing.
 func (s *Sub) Again() {
 	s.again.Store(true)
-	s.mark()
+	s.Nudge()
 }
 
 // Nudge has the connection look for something to send. It is for a subscriber that waits for a snapshot beyond its Floor
 // while the topic is silent.
-func (s *Sub) Nudge() { s.mark() }
+func (s *Sub) Nudge() {
+	if s.mark() {
+		s.conn.shard.add(s.conn)
+	}
+}
 
 // Cancel ends the subscription; what the connection has not gathered yet is dropped. It may be called twice.
 func (s *Sub) Cancel() {
@@ -117,15 +121,14 @@ func (s *Sub) Cancel() {
 // Topic is what the subscription is to.
 func (s *Sub) Topic() *Topic { return s.topic }
 
-func (s *Sub) mark() {
-	if s.state.Load() == idle && s.state.CompareAndSwap(idle, marked) {
-		s.conn.push(s)
-	}
+// mark puts the subscription on its connection's list. It reports whether the connection has to be handed to its shard.
+func (s *Sub) mark() (start bool) {
+	return s.state.Load() == idle && s.state.CompareAndSwap(idle, marked) && s.conn.push(s)
 }
 
 // fill gathers what the subscriber is owed. It reports false when the pass has no room for all of it.
 func (s *Sub) fill(p *pass) bool {
-	if s.again.Swap(false) {
+	if s.again.Load() && s.again.Swap(false) {
 		s.needs = s.needs || s.topic.kind == Merge
 		s.values, s.notices, s.chain = 0, 0, nil
 	}

@@ -308,10 +308,25 @@ func following(n uint32) uint32 { return max(n+1, 1) }
 
 func (t *Topic) mark(now time.Duration) {
 	t.moved = now
+	due := t.hub.due.Get().(*due)
 	for _, s := range t.subs {
-		s.mark()
+		if s.mark() {
+			list := &due.conns[s.conn.shard.index]
+			*list = append(*list, s.conn)
+		}
 	}
+	for i, conns := range due.conns {
+		if len(conns) > 0 {
+			t.hub.shards[i].add(conns...)
+			clear(conns)
+			due.conns[i] = conns[:0]
+		}
+	}
+	t.hub.due.Put(due)
 }
+
+// due is scratch space: connections to be handed to each shard, all at once.
+type due struct{ conns [][]*Conn }
 
 // form returns the entry as a subscription wants it: in its format, and compressed, if its connection wants that. Both are
 // made once, and count as the ring's bytes.

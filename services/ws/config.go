@@ -28,7 +28,7 @@ type Config struct {
 	OpsBurst   int
 	Idle       time.Duration // how long a connection may have no subscription; 0 is for ever
 	Drain      time.Duration // how long clients are sent away at the end
-	Shards     int           // loops that write
+	Shards     int           // loops that write; 0 is for the fan-out to decide
 	Flush      time.Duration // from one write to the next to the same client
 	Deflate    bool          // accept permessage-deflate
 	Auth       conf.Auth
@@ -41,7 +41,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxPerIP: 1000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
-		Idle: time.Minute, Drain: 5 * time.Second, Shards: 1, Deflate: true, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
+		Idle: time.Minute, Drain: 5 * time.Second, Deflate: true, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
 	}
 }
 
@@ -75,8 +75,8 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.OpsBurst, "ws-ops-burst", c.OpsBurst, "requests of one connection at once")
 	fs.DurationVar(&c.Idle, "ws-idle", c.Idle, "how long a connection may be without a subscription; 0 for ever")
 	fs.DurationVar(&c.Drain, "ws-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
-	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients")
-	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "pause between writes, for very large audiences: 0, 5ms, 20ms or 50ms")
+	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients; 0 takes one for each four processors")
+	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "from one write to the next to the same client, for very large audiences: 0, 5ms, 20ms or 50ms")
 	fs.BoolVar(&c.Deflate, "ws-deflate", c.Deflate, "compress messages for clients that offer permessage-deflate")
 	c.Auth.RegisterFlags(fs)
 	c.Mirror.RegisterFlags(fs)
@@ -104,8 +104,8 @@ func (c *Config) Validate() error {
 		return errors.New("--ws-ops and --ws-ops-burst: above 0")
 	case c.Drain < 0:
 		return errors.New("--ws-drain: not negative")
-	case c.Shards < 1 || c.Shards > 64:
-		return errors.New("--ws-shards: from 1 to 64")
+	case c.Shards < 0 || c.Shards > 64:
+		return errors.New("--ws-shards: from 0 to 64")
 	case c.Flush < 0 || c.Flush > time.Second:
 		return errors.New("--ws-flush: from 0 to 1s")
 	}
