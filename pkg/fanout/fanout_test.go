@@ -620,6 +620,44 @@ func TestDeliveryDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestWritingDoesNotAllocate is the same down to the kernel, over sockets.
+func TestWritingDoesNotAllocate(t *testing.T) {
+	h := started(Config{})
+	defer h.Close()
+	topic := h.NewTopic(Log, Limits{Entries: 64}, nil)
+	const conns = 20
+	read := make(chan struct{}, conns)
+	for range conns {
+		server, client := pair(t)
+		conn, _ := attach(t, h, server)
+		start(conn, topic, Start{Position: 1})
+		go func() {
+			b := make([]byte, 158)
+			for {
+				if _, err := io.ReadFull(client, b); err != nil {
+					return
+				}
+				read <- struct{}{}
+			}
+		}()
+	}
+	payload := make([]byte, 154)
+	seq := uint64(0)
+	publish := func() {
+		seq++
+		topic.Publish(NewEntry(market.Sequence{Epoch: 1, Seq: seq}, seq-1, Binary, payload))
+		for range conns {
+			<-read
+		}
+	}
+	for range 100 {
+		publish()
+	}
+	if n := testing.AllocsPerRun(100, publish); n > 3 {
+		t.Errorf("%v allocations for a message to %d sockets", n, conns)
+	}
+}
+
 // sink counts the frames of 158 bytes that it is written.
 type sink struct {
 	mu sync.Mutex

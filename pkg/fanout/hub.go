@@ -27,7 +27,7 @@ type Hub struct {
 	ending  chan struct{} // closed with the hub
 	sweeper sync.WaitGroup
 	parking parking
-	due     sync.Pool // of *due
+	due     chan *due // not in use
 	stats   Stats
 
 	mu          sync.Mutex
@@ -54,7 +54,7 @@ func New(cfg Config) *Hub {
 	for range cfg.Shards {
 		h.shards = append(h.shards, &shard{hub: h, index: len(h.shards), wake: make(chan struct{}, 1)})
 	}
-	h.due.New = func() any { return &due{make([][]*Conn, cfg.Shards)} }
+	h.due = make(chan *due, 2*runtime.GOMAXPROCS(0))
 	return h
 }
 

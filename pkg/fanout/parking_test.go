@@ -171,8 +171,12 @@ func TestStutteringReader(t *testing.T) {
 			t.Error("the transport was never full")
 		}
 	}
-	f(started(Config{}), pair, 2000)
-	f(started(Config{}), securePair, 2000)
+	n := 2000
+	if testing.Short() {
+		n = 600
+	}
+	f(started(Config{}), pair, n)
+	f(started(Config{}), securePair, n)
 	f(portableOnly(started(Config{})), securePair, 400)
 }
 
@@ -254,7 +258,10 @@ func TestReusedDescriptors(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	h := started(Config{Shards: 2, MaxControl: 64 << 20})
 	defer h.Close()
-	const workers, rounds = 8, 20
+	workers, rounds := 8, 20
+	if testing.Short() {
+		rounds = 6
+	}
 	var all sync.WaitGroup
 	for w := range workers {
 		all.Go(func() {

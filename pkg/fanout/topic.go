@@ -308,7 +308,7 @@ func following(n uint32) uint32 { return max(n+1, 1) }
 
 func (t *Topic) mark(now time.Duration) {
 	t.moved = now
-	due := t.hub.due.Get().(*due)
+	due := t.hub.borrow()
 	for _, s := range t.subs {
 		if s.mark() {
 			list := &due.conns[s.conn.shard.index]
@@ -322,11 +322,27 @@ func (t *Topic) mark(now time.Duration) {
 			due.conns[i] = conns[:0]
 		}
 	}
-	t.hub.due.Put(due)
+	t.hub.giveBack(due)
 }
 
 // due is scratch space: connections to be handed to each shard, all at once.
 type due struct{ conns [][]*Conn }
+
+func (h *Hub) borrow() *due {
+	select {
+	case d := <-h.due:
+		return d
+	default:
+		return &due{make([][]*Conn, len(h.shards))}
+	}
+}
+
+func (h *Hub) giveBack(d *due) {
+	select {
+	case h.due <- d:
+	default: // there are enough
+	}
+}
 
 // form returns the entry as a subscription wants it: in its format, and compressed, if its connection wants that. Both are
 // made once, and count as the ring's bytes.
