@@ -1,9 +1,12 @@
 package ws
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -115,4 +118,61 @@ func cpu() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkReconnect is what it costs when clients come back, each with 20 topics of which it says where it stands: accept,
+// handshake, and all answers. It reports the CPU time of the whole process, clients included, per connection, and how many
+// there are in a second, 64 at a time.
+func BenchmarkReconnect(b *testing.B) {
+	e := startEdge(b, func(c *Config) { c.MaxPerIP = 0 }).instruments(crowdInstruments)
+	defer e.end()
+	requests := make([][]byte, 64)
+	for i := range requests {
+		request := strings.ReplaceAll(string(crowdRequest(i)), `{"ch":"trades",`, fmt.Sprintf(`{"ch":"trades","from":{"ep":%d,"seq":1},`, epoch))
+		requests[i] = append([]byte(upgradeRequest("/v1/ws", "")), masked(0x81, []byte(request))...)
+	}
+	var next atomic.Int64
+	var clients sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	for i := range requests {
+		clients.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				if err := reconnect(e.s.Addr(), requests[i]); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-µs/connection")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "connections/s")
+}
+
+// reconnect connects, reads up to the acknowledgement, and hangs up.
+func reconnect(addr string, request []byte) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil { // ports run out otherwise
+		return err
+	}
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	var got []byte
+	buf := make([]byte, 4096)
+	for !bytes.Contains(got, []byte(`{"id":1,`)) {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return fmt.Errorf("behind %q: %w", got, err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	return nil
 }

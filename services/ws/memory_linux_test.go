@@ -14,16 +14,10 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/tickwire/tickwire/pkg/market"
-	"github.com/tickwire/tickwire/pkg/stream"
-	"github.com/tickwire/tickwire/pkg/wire"
 )
 
 // crowdEnv makes a test binary the clients of another one: the edge's address and how many connections to open.
 const crowdEnv = "TICKWIRE_TEST_CROWD"
-
-const crowdTopics, crowdInstruments = 20, 200
 
 // TestCrowdClients is the other process of TestMemoryPerConnection.
 func TestCrowdClients(t *testing.T) {
@@ -49,44 +43,6 @@ func TestCrowdClients(t *testing.T) {
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has measured
 	os.Exit(0)
-}
-
-// crowdRequest subscribes to trades, best prices, tickers and bars of some instruments.
-func crowdRequest(i int) []byte {
-	b := []byte(`{"op":"sub","id":1,"topics":[`)
-	for k := range crowdTopics {
-		if k > 0 {
-			b = append(b, ',')
-		}
-		sym := (i*7 + k*13) % crowdInstruments
-		switch k % 4 {
-		case 0:
-			b = fmt.Appendf(b, `{"ch":"trades","sym":"S%d"}`, sym)
-		case 1:
-			b = fmt.Appendf(b, `{"ch":"bbo","sym":"S%d"}`, sym)
-		case 2:
-			b = fmt.Appendf(b, `{"ch":"ticker","sym":"S%d"}`, sym)
-		default:
-			b = fmt.Appendf(b, `{"ch":"bars","iv":"1m","sym":"S%d"}`, sym)
-		}
-	}
-	return append(b, "]}"...)
-}
-
-// instruments makes the edge ready with n instruments, S0, S1, ….
-func (e *edge) instruments(n int) *edge {
-	e.t.Helper()
-	e.s.mirror.Expect(1)
-	e.s.mirror.Phase(0, stream.PhaseReset, nil)
-	for i := range n {
-		def := btc
-		def.ID, def.Sym = uint32(i+1), fmt.Sprintf("S%d", i)
-		h := head(1)
-		h.Inst = def.ID
-		e.record(wire.TemplateStatus, wire.AppendStatus(nil, &market.Status{Head: h, Instrument: def}))
-	}
-	e.s.mirror.Phase(0, stream.PhaseReady, nil)
-	return e
 }
 
 // TestMemoryPerConnection measures what an idle connection with 20 subscriptions costs this process, while the clients are

@@ -288,7 +288,9 @@ func TestResumeOnAnyEdge(t *testing.T) {
 	}
 	for _, th := range clients {
 		_ = th.c.Close()
-		<-ended
+		if err := <-ended; err != nil && !errors.Is(err, client.ErrClosed) {
+			t.Errorf("a client ended by %v", err)
+		}
 	}
 	for _, th := range clients {
 		stats := th.book.BookStats()

@@ -771,3 +771,43 @@ func TestConfig(t *testing.T) {
 	f("--ws-ops", func(c *Config) { c.Ops = 0 })
 	f("--ring-age", func(c *Config) { c.Mirror.RingAge = 0 })
 }
+
+const crowdTopics, crowdInstruments = 20, 200
+
+// crowdRequest subscribes to trades, best prices, tickers and bars of some instruments.
+func crowdRequest(i int) []byte {
+	b := []byte(`{"op":"sub","id":1,"topics":[`)
+	for k := range crowdTopics {
+		if k > 0 {
+			b = append(b, ',')
+		}
+		sym := (i*7 + k*13) % crowdInstruments
+		switch k % 4 {
+		case 0:
+			b = fmt.Appendf(b, `{"ch":"trades","sym":"S%d"}`, sym)
+		case 1:
+			b = fmt.Appendf(b, `{"ch":"bbo","sym":"S%d"}`, sym)
+		case 2:
+			b = fmt.Appendf(b, `{"ch":"ticker","sym":"S%d"}`, sym)
+		default:
+			b = fmt.Appendf(b, `{"ch":"bars","iv":"1m","sym":"S%d"}`, sym)
+		}
+	}
+	return append(b, "]}"...)
+}
+
+// instruments makes the edge ready with n instruments, S0, S1, ….
+func (e *edge) instruments(n int) *edge {
+	e.t.Helper()
+	e.s.mirror.Expect(1)
+	e.s.mirror.Phase(0, stream.PhaseReset, nil)
+	for i := range n {
+		def := btc
+		def.ID, def.Sym = uint32(i+1), fmt.Sprintf("S%d", i)
+		h := head(1)
+		h.Inst = def.ID
+		e.record(wire.TemplateStatus, wire.AppendStatus(nil, &market.Status{Head: h, Instrument: def}))
+	}
+	e.s.mirror.Phase(0, stream.PhaseReady, nil)
+	return e
+}
