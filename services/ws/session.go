@@ -78,6 +78,7 @@ func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	}
 	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(&s.bounds)
 	c.socket.guard.deflate = t.deflate
+	c.socket.direct = newDirect(v.conn)
 	c.socket.heard.Store(int64(s.now()))
 	return c
 }
