@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // epoll is the poller for file descriptors on Linux: an epoll instance of the hub's own, for the runtime's does not tell
@@ -28,6 +29,9 @@ func newDescriptorPoller(h *Hub) (poller, error) {
 	}
 	e := &epoll{hub: h, fd: fd, file: os.NewFile(uintptr(fd), "epoll")}
 	raw, err := e.file.SyscallConn()
+	if err == nil {
+		err = e.file.SetReadDeadline(time.Time{}) // fails when the runtime does not watch it after all
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll: %w", err), e.file.Close())
 	}
