@@ -224,6 +224,7 @@ func benchmarkHub(b *testing.B, s shape, size int, kind string, cfg Config) {
 	}
 	spent, elapsed := cpuTime(b)-before, time.Since(begin)
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(want), "cpu-ns/delivery")
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(h.Stats().Passes.Load()), "cpu-ns/write")
 	b.ReportMetric(float64(want)/float64(h.Stats().Passes.Load()), "deliveries/write")
 	b.ReportMetric(float64(want)/elapsed.Seconds(), "deliveries/s")
 }
