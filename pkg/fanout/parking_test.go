@@ -10,12 +10,16 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	mathrand "math/rand/v2"
 	"net"
+	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -494,5 +498,84 @@ func TestFlushInterval(t *testing.T) {
 				t.Errorf("%d writes", n)
 			}
 		})
+	}
+}
+
+// TestKeyUpdates has OpenSSL change its keys and ask for ours to be changed, which Go's own client can't: the answers go
+// out between messages, and what follows is encrypted by the new keys.
+func TestKeyUpdates(t *testing.T) {
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("needs the openssl program: ", err)
+	}
+	defer goleak.VerifyNone(t)
+	h := started(Config{})
+	defer h.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	client := exec.Command(openssl, "s_client", "-connect", ln.Addr().String(), "-tls1_3")
+	stdin, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := client.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = stdin.Close(), client.Wait() }()
+	raw, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, _ := secured(t)
+	server := ServerTLS(raw, conf)
+	defer func() { _ = server.Close() }()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	conn, _ := attach(t, h, server)
+	var answers atomic.Int64
+	server.wire.onKick(func() { answers.Add(1); conn.kick() })
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewReader(server); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			lines <- line
+		}
+	}()
+	out := bufio.NewReader(stdout)
+	for n := range 20 {
+		// OpenSSL takes what it reads for a command if it begins with K.
+		if _, err := io.WriteString(stdin, "K\n"); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "no answer to a key update", func() bool { return answers.Load() == int64(n+1) })
+		line := fmt.Sprintf("line %d\n", n)
+		if _, err := io.WriteString(stdin, line); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-lines; got != line {
+			t.Fatalf("read %q", got)
+		}
+		conn.Send(NewFrame(Text, []byte("answer "+line)))
+		for got := ""; !strings.Contains(got, "answer "+line); {
+			if got, err = out.ReadString('\n'); err != nil {
+				t.Fatalf("message %d: %v", n, err)
+			}
+		}
+	}
+	conn.Abort()
+	for range lines { // until the reader has ended
+		t.Error("a line too many")
 	}
 }

@@ -83,6 +83,13 @@ func (w *wire) taken() bool {
 	return w.to != nil
 }
 
+// onKick says whom to tell that there is output that nobody is about to flush.
+func (w *wire) onKick(kick func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kick = kick
+}
+
 func (w *wire) flush() (left int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,11 +121,7 @@ func newTLSWriter(c *TLSConn) *tlsWriter {
 	return w
 }
 
-func (w *tlsWriter) onOutput(kick func()) {
-	w.wire.mu.Lock()
-	defer w.wire.mu.Unlock()
-	w.wire.kick = kick
-}
+func (w *tlsWriter) onOutput(kick func()) { w.wire.onKick(kick) }
 
 func (w *tlsWriter) descriptor() syscall.RawConn { return w.to.descriptor() }
 
