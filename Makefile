@@ -41,7 +41,7 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 bench: ## the WebSocket edge under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (4 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
 
-suite: ## the same at full length, with goals (20 minutes; bench/RESULTS.md says on what machine)
+suite: ## the same at full length, with goals (15 minutes; bench/RESULTS.md says on what machine)
 	$(GO) run ./bench/cmd/tickwire-bench suite
 
 soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)

@@ -36,7 +36,7 @@ type FanoutConfig struct {
 	JSON       bool
 	Shards     int
 	Warmup     time.Duration
-	Duration   time.Duration
+	Duration   time.Duration // measured, of each side in each run
 	Repeat     int
 	NoFloor    bool
 	Deflate    bool // clients offer compression, and the edge without it takes the floor's place
@@ -104,9 +104,9 @@ type FanoutRow struct {
 	Offered   float64 // deliveries per second; 0 when saturated
 	Delivered float64 // updates per second that clients got, merged ones counted as what they stand for
 	Messages  float64 // messages per second
-	CPU       float64 // of the edge, µs per update delivered
+	CPU       float64 // of the edge, µs per delivery
 	Floor     float64 // of the floor
-	Ratio     float64 // of the edge's to the floor's run just before
+	Ratio     float64 // of the edge's to the floor's in the same run
 	FloorRate float64 // deliveries per second of the floor
 	PerWrite  float64 // frames
 	Bytes     float64 // of a frame, as sent
@@ -140,8 +140,10 @@ type FanoutRun struct {
 	Faults    faults
 }
 
+// perUpdate is the server's µs per delivery. What it sends beside the market's messages, a heartbeat per client and second
+// first of all, are deliveries too.
 func (r *FanoutRun) perUpdate() float64 {
-	return float64(r.CPU.Microseconds()) / float64(max(1, r.Updates))
+	return float64(r.CPU.Microseconds()) / max(1, float64(r.Updates)+max(0, r.Frames-float64(r.Messages)))
 }
 
 // Fanout runs all of it.
@@ -151,44 +153,70 @@ func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
 	}
 	r := &FanoutReport{Where: Here(), Config: cfg}
 	for _, clients := range cfg.Clients {
-		rows := make([]FanoutRow, len(cfg.Flush))
-		for range cfg.Repeat {
-			var floor *FanoutRun
-			var err error
-			for i, flush := range cfg.Flush {
-				if floor, err = cfg.base(ctx, clients, flush, floor); err != nil {
-					return nil, fmt.Errorf("%s, %d clients: %w", cfg.baseName(), clients, err)
-				}
-				run, err := cfg.run(ctx, target.Edge, clients, flush, cfg.Deflate)
-				if err != nil {
-					return nil, fmt.Errorf("edge, %d clients: %w", clients, err)
-				}
-				rows[i].Clients, rows[i].Flush = clients, flush
-				rows[i].Runs = append(rows[i].Runs, *run)
-				if floor != nil {
-					rows[i].FloorRuns = append(rows[i].FloorRuns, *floor)
+		for _, flush := range cfg.Flush {
+			row := FanoutRow{Clients: clients, Flush: flush}
+			for range cfg.Repeat {
+				if err := cfg.pair(ctx, &row); err != nil {
+					return nil, fmt.Errorf("%d clients, flush %v: %w", clients, flush, err)
 				}
 			}
-		}
-		for i := range rows {
-			rows[i].sum(&cfg)
-			r.Rows = append(r.Rows, rows[i])
+			row.sum(&cfg)
+			r.Rows = append(r.Rows, row)
 		}
 	}
 	return r, nil
 }
 
-// base measures what the edge is compared with: the floor, once for all flush intervals, or the edge without compression.
-func (c *FanoutConfig) base(ctx context.Context, clients int, flush time.Duration, last *FanoutRun) (*FanoutRun, error) {
+// side is a server under measurement with its clients.
+type side struct {
+	rig  *rig
+	plan target.Plan
+	edge bool // the one that the run is about
+	run  FanoutRun
+}
+
+// pair measures the edge, and what it is compared with, once: both stand ready, and take turns.
+func (c *FanoutConfig) pair(ctx context.Context, row *FanoutRow) (err error) {
+	var sides []*side
+	defer func() {
+		for _, s := range sides {
+			s.rig.kill()
+		}
+	}()
+	open := func(kind string, edge bool) error {
+		s, err := c.open(ctx, kind, row, edge)
+		if err == nil {
+			sides = append(sides, s)
+		}
+		return err
+	}
 	switch {
 	case c.NoFloor:
-		return nil, nil
 	case c.Deflate:
-		return c.run(ctx, target.Edge, clients, flush, false)
-	case last != nil:
-		return last, nil
+		err = open(target.Edge, false)
+	default:
+		err = open(target.Floor, false)
 	}
-	return c.run(ctx, target.Floor, clients, 0, false)
+	if err == nil {
+		err = open(target.Edge, true)
+	}
+	if err == nil {
+		err = c.turns(ctx, sides)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range sides {
+		if err := s.finish(ctx, c); err != nil {
+			return err
+		}
+		if s.edge {
+			row.Runs = append(row.Runs, s.run)
+		} else {
+			row.FloorRuns = append(row.FloorRuns, s.run)
+		}
+	}
+	return nil
 }
 
 func (c *FanoutConfig) baseName() string {
@@ -198,89 +226,129 @@ func (c *FanoutConfig) baseName() string {
 	return "floor"
 }
 
-// run measures one server once.
-func (c *FanoutConfig) run(ctx context.Context, kind string, clients int, flush time.Duration, deflate bool) (*FanoutRun, error) {
-	load := proc.LoadAverage()
-	m, err := begin(ctx, setup{
-		target:  target.Config{Kind: kind, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: flush, Shards: c.Shards},
-		clients: split(clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: deflate, seed: c.Seed, acks: c.Shape == Saturated,
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer m.kill()
-	plan := target.Plan{Rate: c.rate(clients)}
+// open starts a server and connects its clients.
+func (c *FanoutConfig) open(ctx context.Context, kind string, row *FanoutRow, edge bool) (*side, error) {
+	s := &side{plan: target.Plan{Rate: c.rate(row.Clients)}, edge: edge, run: FanoutRun{Load: proc.LoadAverage()}}
 	if c.Shape == Saturated {
-		plan.InFlight = c.InFlight
+		s.plan.InFlight = c.InFlight
 	}
-	if err := m.publish(plan); err != nil {
-		return nil, err
-	}
-	if err := pause(ctx, c.Warmup); err != nil {
-		return nil, err
-	}
-	run, err := c.measure(ctx, m, kind)
-	if err != nil {
-		return nil, err
-	}
-	stats, err := m.halt()
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range m.swarms {
-		behind, err := await(ctx, p, stats.Published, 10*time.Second)
-		if err != nil {
-			return nil, err
-		}
-		run.Faults.Behind += behind
-	}
-	run.Load = load
-	return run, m.end()
+	var err error
+	s.rig, err = begin(ctx, setup{
+		target:  target.Config{Kind: kind, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Shards: c.Shards},
+		clients: split(row.Clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: c.Deflate && edge, seed: c.Seed,
+		acks: c.Shape == Saturated,
+	})
+	return s, err
 }
 
-// measure looks at a rig for the Duration.
-func (c *FanoutConfig) measure(ctx context.Context, m *rig, kind string) (*FanoutRun, error) {
-	profiled := c.Profile != "" && kind == target.Edge
-	if profiled {
-		if err := m.server.Call("profile", c.Profile, nil); err != nil {
-			return nil, err
+const (
+	slice = time.Second            // of a turn that is measured
+	lead  = 150 * time.Millisecond // before it
+)
+
+// turns has the sides publish one after the other, a slice each, until each was measured for the Duration. A machine's speed
+// changes within seconds when others use it too; this way the sides see the same.
+func (c *FanoutConfig) turns(ctx context.Context, sides []*side) error {
+	for _, s := range sides {
+		if err := s.turn(ctx, c.Warmup, 0); err != nil {
+			return err
+		}
+		if err := s.rig.each("begin"); err != nil {
+			return err
+		}
+		if err := s.rig.each("off"); err != nil {
+			return err
+		}
+		if s.edge && c.Profile != "" {
+			if err := s.rig.server.Call("profile", c.Profile, nil); err != nil {
+				return err
+			}
 		}
 	}
-	if err := m.each("begin"); err != nil {
-		return nil, err
+	for left := c.Duration; left > 0; left -= slice {
+		for _, s := range sides {
+			if err := s.turn(ctx, lead, min(left, slice)); err != nil {
+				return err
+			}
+		}
 	}
-	stats, err := m.stats()
+	return nil
+}
+
+// turn publishes, unmeasured for the lead, then measured.
+func (s *side) turn(ctx context.Context, lead, measured time.Duration) error {
+	if err := s.rig.publish(s.plan); err != nil {
+		return err
+	}
+	if err := pause(ctx, lead); err != nil {
+		return err
+	}
+	if measured > 0 {
+		if err := s.measure(ctx, measured); err != nil {
+			return err
+		}
+	}
+	_, err := s.rig.halt()
+	return err
+}
+
+// measure adds what happens meanwhile to the run.
+func (s *side) measure(ctx context.Context, d time.Duration) error {
+	m, run := s.rig, &s.run
+	before, err := m.stats()
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := m.each("on"); err != nil {
+		return err
 	}
 	began, cpu, own := time.Now(), m.server.CPU(), m.clientCPU()
-	if err := pause(ctx, c.Duration); err != nil {
-		return nil, err
+	if err := pause(ctx, d); err != nil {
+		return err
 	}
-	run := &FanoutRun{CPU: m.server.CPU() - cpu, ClientCPU: m.clientCPU() - own, Seconds: time.Since(began).Seconds()}
-	if err := m.each("end"); err != nil {
-		return nil, err
+	run.CPU += m.server.CPU() - cpu
+	run.ClientCPU += m.clientCPU() - own
+	run.Seconds += time.Since(began).Seconds()
+	if err := m.each("off"); err != nil {
+		return err
 	}
 	after, err := m.stats()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if profiled {
-		if err := m.server.Call("profiled", nil, nil); err != nil {
-			return nil, err
+	for name, sum := range map[string]*float64{
+		target.Writes: &run.Writes, target.Frames: &run.Frames, target.Bytes: &run.Bytes, target.Conflated: &run.Conflated,
+	} {
+		*sum += after.Counters[name] - before.Counters[name]
+	}
+	run.Mallocs += after.MallocsBefore - before.MallocsAfter
+	return nil
+}
+
+// finish waits until everybody has everything, and stops.
+func (s *side) finish(ctx context.Context, c *FanoutConfig) error {
+	stats, err := s.rig.stats()
+	if err != nil {
+		return err
+	}
+	if s.edge && c.Profile != "" {
+		if err := s.rig.server.Call("profiled", nil, nil); err != nil {
+			return err
 		}
 	}
-	if c.Heap != "" && kind == target.Edge {
-		if err := m.server.Call("heap", c.Heap, nil); err != nil {
-			return nil, err
+	if s.edge && c.Heap != "" {
+		if err := s.rig.server.Call("heap", c.Heap, nil); err != nil {
+			return err
 		}
 	}
-	run.Writes = after.Counters[target.Writes] - stats.Counters[target.Writes]
-	run.Frames = after.Counters[target.Frames] - stats.Counters[target.Frames]
-	run.Bytes = after.Counters[target.Bytes] - stats.Counters[target.Bytes]
-	run.Conflated = after.Counters[target.Conflated] - stats.Counters[target.Conflated]
-	run.Mallocs = after.Mallocs - stats.Mallocs
-	return run, run.collect(m.swarms)
+	for _, p := range s.rig.swarms {
+		behind, err := await(ctx, p, stats.Published, 10*time.Second)
+		if err != nil {
+			return err
+		}
+		s.run.Faults.Behind += behind
+	}
+	return errors.Join(s.run.collect(s.rig.swarms), s.rig.end())
 }
 
 func (m *rig) clientCPU() (sum time.Duration) {

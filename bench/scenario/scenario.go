@@ -2,8 +2,8 @@
 // their own, lets them run, and says what it saw: figures, and whether anything was wrong. Slow is not wrong: what is too
 // much for the machine shows in the figures alone.
 //
-// Figures are medians of several runs, and where a floor is measured its runs and the edge's alternate: a shared machine's
-// speed changes from minute to minute, and the ratio of neighbours stays.
+// Figures are medians of several runs, and where a floor is measured it and the edge take turns within each run: a shared
+// machine's speed changes from second to second, and the ratio of neighbours stays.
 package scenario
 
 import (

@@ -68,6 +68,7 @@ func (s Suite) steps() []Step {
 	fanout := func(name string, change func(*FanoutConfig), goals func(rows []FanoutRow) []Goal) Step {
 		return Step{Name: name, run: func(ctx context.Context) (Report, []Goal, error) {
 			cfg := DefaultFanout()
+			cfg.Duration = 5 * time.Second
 			change(&cfg)
 			if s.Quick {
 				cfg.Repeat, cfg.Warmup, cfg.Duration = 1, time.Second, 3*time.Second

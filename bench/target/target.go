@@ -63,10 +63,11 @@ const (
 
 // Stats is the answer to stats.
 type Stats struct {
-	Published  uint64
-	Counters   map[string]float64
-	Mallocs    uint64
-	Goroutines int
+	Published     uint64
+	Counters      map[string]float64
+	MallocsBefore uint64 // this was asked for, which allocates too
+	MallocsAfter  uint64
+	Goroutines    int
 }
 
 // Ack is what a swarm sends to Started.Acks: that each of its clients has so many messages.
@@ -207,9 +208,14 @@ func (p *peer) stop() (any, error) {
 }
 
 func (p *peer) stats() Stats {
+	s := Stats{Published: p.pub.count.Load(), Goroutines: runtime.NumGoroutine()}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return Stats{Published: p.pub.count.Load(), Counters: p.server.counters(), Mallocs: m.Mallocs, Goroutines: runtime.NumGoroutine()}
+	s.MallocsBefore = m.Mallocs
+	s.Counters = p.server.counters()
+	runtime.ReadMemStats(&m)
+	s.MallocsAfter = m.Mallocs
+	return s
 }
 
 // writeHeap writes a profile of the memory in use and of all allocations so far.

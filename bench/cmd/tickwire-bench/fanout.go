@@ -52,8 +52,8 @@ func fanoutCommand() *cobra.Command {
 		Use:   "fanout",
 		Short: "CPU and latency of the WebSocket edge alone, beside a raw write loop",
 		Long: `Runs the edge in a process of its own, without Kafka, publishing on a fixed schedule, and light WebSocket clients in others.
-Before each run of the edge the floor is measured: a loop that makes one write per message and client, with the same frames and as many
-sockets. CPU time is the operating system's figure for the server's process; latency is from the intended send time to the client's read.
+In turns of a second with the edge the floor is measured: a loop that makes one write per message and client, with the same frames and as
+many sockets. CPU time is the operating system's figure for the server's process; latency is from the intended send time to the client's read.
 Exit code 1 when a client missed a message, was told of a loss, or was closed; never for slowness.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
