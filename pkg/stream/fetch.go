@@ -232,6 +232,7 @@ type Fetcher struct {
 	partition int32
 	req       *fetchRequest
 	seat      *seat // nil while it makes requests of its own
+	proven    bool  // the last request of our own went well, so that req.leader is the leader
 	ahead     []byte
 	reader    batchReader
 	offset    int64 // of the next batch
@@ -309,7 +310,7 @@ func (f *Fetcher) corrupt(err error) error {
 
 // fetch gets more and tells whether records came.
 func (f *Fetcher) fetch(ctx context.Context) (bool, error) {
-	if f.seat == nil && f.offset == f.end && f.trouble == nil {
+	if f.seat == nil && f.offset == f.end && f.proven {
 		f.seat = f.c.seat(f.topic, f.req.leader, f.partition, f.offset)
 	}
 	if f.seat != nil {
@@ -322,7 +323,7 @@ func (f *Fetcher) fetch(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, f.failed(ctx, err)
 	}
-	f.trouble, f.pause = nil, 0
+	f.proven, f.trouble, f.pause = true, nil, 0
 	f.end, f.logStart = part.highWatermark, part.logStart
 	f.reader.rest = part.records
 	return len(part.records) > 0, nil
@@ -330,6 +331,7 @@ func (f *Fetcher) fetch(ctx context.Context) (bool, error) {
 
 // failed decides about an error: what may pass becomes trouble, and a pause.
 func (f *Fetcher) failed(ctx context.Context, err error) error {
+	f.proven = false
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -349,7 +351,7 @@ func (f *Fetcher) await(ctx context.Context) (bool, error) {
 		batches, high, start, ok := f.seat.read(f.ahead)
 		if !ok {
 			why := f.seat.why
-			f.seat, f.ahead = nil, nil
+			f.leave()
 			if why != nil {
 				return false, f.failed(ctx, why)
 			}
@@ -370,11 +372,12 @@ func (f *Fetcher) await(ctx context.Context) (bool, error) {
 	}
 }
 
-// leave goes back to requests of our own.
+// leave goes back to requests of our own, at least one of them: the partition may have another leader by now, and the
+// lane does not look.
 func (f *Fetcher) leave() {
 	if f.seat != nil {
 		f.seat.leave()
-		f.seat, f.ahead = nil, nil
+		f.seat, f.ahead, f.proven = nil, nil, false
 	}
 }
 

@@ -106,6 +106,9 @@ func (l *fetchLane) run() {
 			return
 		}
 		if err := l.exchange(req); err != nil {
+			if l.c.ctx.Err() != nil {
+				asked = l.all(asked[:0]) // those who were not asked can't wait for a better time
+			}
 			for _, s := range asked {
 				s.lose(err)
 			}
@@ -164,6 +167,13 @@ func (l *fetchLane) exchange(req *fetchRequest) error {
 		return req.code
 	}
 	return nil
+}
+
+// all copies the list of seats into dst.
+func (l *fetchLane) all(dst []*seat) []*seat {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	return append(dst, l.seats...)
 }
 
 // drop takes seats away.

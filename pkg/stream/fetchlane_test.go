@@ -85,3 +85,29 @@ func TestSeat(t *testing.T) {
 		t.Error("an empty seat asks for nothing")
 	}
 }
+
+// TestCloseWithFullSeats closes a Cluster under a fetcher that has stopped reading: its lane must end all the same.
+func TestCloseWithFullSeats(t *testing.T) {
+	c, err := Open(Config{Brokers: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := laneKey{topic: "t", leader: 1}
+	full := &seat{wake: make(chan struct{}, 1), ahead: make([]byte, seatBytes)}
+	l := &fetchLane{c: c, key: key, seats: []*seat{full}}
+	c.fetchLanes[key] = l
+	c.running.Go(l.run)
+	closed := make(chan struct{})
+	go func() { defer close(closed); c.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Close hangs")
+	}
+	if batches, _, _, _ := full.read(nil); len(batches) != seatBytes {
+		t.Errorf("%d bytes of what was read ahead are left", len(batches))
+	}
+	if _, _, _, ok := full.read(nil); ok {
+		t.Error("the seat is not lost")
+	}
+}
