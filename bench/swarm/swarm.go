@@ -205,11 +205,6 @@ func (s *Swarm) start(cfg Config) (err error) {
 	return nil
 }
 
-// Topics tells which topics a client has.
-func Topics(seed uint64, number, topics, each int) []int {
-	return rand.New(rand.NewPCG(seed, uint64(number))).Perm(topics)[:each] //nolint:gosec // a reproducible choice
-}
-
 func (s *Swarm) watch(fd int, index int32, events uint32, op int) error {
 	ev := syscall.EpollEvent{Events: events, Fd: index}
 	if err := syscall.EpollCtl(s.epoll, op, fd, &ev); err != nil {

@@ -57,7 +57,17 @@ func (x *exchange) say(n int) said {
 	return s
 }
 
-func (x *exchange) count() int {
+// firstLife has a process answer some input and end in good order. It returns how many events that made.
+func (x *exchange) firstLife() int {
+	x.t.Helper()
+	p := x.start(nil)
+	x.instrument("A")
+	x.trades("A", 10)
+	x.agree()
+	p.end()
+	if p.err != nil {
+		x.t.Fatal(p.err)
+	}
 	x.events.mu.Lock()
 	defer x.events.mu.Unlock()
 	return len(x.events.events[0])
@@ -66,15 +76,7 @@ func (x *exchange) count() int {
 // TestTrimmed has retention take input that nobody has answered yet.
 func TestTrimmed(t *testing.T) {
 	x := newExchangeOn(t, broker.Config{Partitions: 1, TopicBytes: 4 << 20})
-	p := x.start(nil)
-	x.instrument("A")
-	x.trades("A", 10)
-	x.agree()
-	p.end()
-	if p.err != nil {
-		t.Fatal(p.err)
-	}
-	before := x.count()
+	before := x.firstLife()
 	x.trades("A", 10) // this will be gone
 	filler := strings.Repeat("x", 512<<10)
 	for range 20 {
@@ -85,7 +87,7 @@ func TestTrimmed(t *testing.T) {
 		first, _, err := x.cluster.Offsets(context.Background(), stream.RawTopic, 0)
 		return err == nil && first >= lost
 	})
-	p = x.start(nil)
+	p := x.start(nil)
 	x.eventually("a takeover", func() bool { return p.s.Ready() == nil })
 	x.instrument("A")
 	x.trades("A", 5)
@@ -101,21 +103,13 @@ func TestForeignVersion(t *testing.T) {
 	x := newExchange(t, 1)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	p := x.start(nil)
-	x.instrument("A")
-	x.trades("A", 10)
-	x.agree()
-	p.end()
-	if p.err != nil {
-		t.Fatal(p.err)
-	}
-	before := x.count()
+	before := x.firstLife()
 	x.trades("A", 10)
 	if err := x.raw.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
 	x.answer(ctx, 2+2*10+2*10-1)
-	p = x.start(nil)
+	p := x.start(nil)
 	x.eventually("a takeover", func() bool { return p.s.Ready() == nil })
 	x.instrument("A")
 	x.trades("A", 5)
