@@ -262,7 +262,7 @@ func (s *Swarm) frames(c *client, b []byte) (rest []byte, err error) {
 		case n > 125:
 			return b, nil
 		}
-		if n < 0 || head+n > len(s.buf)/2 {
+		if n < 0 || n > len(s.buf)/2-head { // in this order: a length may be next to the greatest int
 			return nil, fmt.Errorf("a frame of %d bytes", n)
 		}
 		if len(b) < head+n {

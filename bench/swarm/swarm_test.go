@@ -161,6 +161,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(trade(false, 1, 2), false)
 	f.Add(update(true, 1, 2), true)
 	f.Add([]byte{0x82, 127, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1}, false)
+	f.Add([]byte{0x82, 127, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, false)
 	f.Fuzz(func(t *testing.T, b []byte, json bool) {
 		s, c := newSwarm("book", json)
 		rest, err := s.frames(c, b)
