@@ -58,11 +58,13 @@ func startEdge(cfg *Config, m *maker) (*edge, error) {
 	}
 	e.addr = server.Addr()
 	var mu sync.Mutex // records of one partition come one after the other
+	var offset int64
 	mirror := server.Mirror()
 	e.record = func(t wire.Template, payload []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
-		return mirror.Record(0, t, payload)
+		offset++
+		return mirror.Record(0, offset, t, payload)
 	}
 	mirror.Expect(1)
 	mirror.Phase(0, stream.PhaseReset, nil)

@@ -19,6 +19,15 @@ type Events interface {
 	Closed(err error)
 }
 
+// Observer sees what a connection is sent. Its methods are called by the connection's passes, one at a time; they must not
+// block.
+type Observer interface {
+	// Sent is called for each frame that is about to be written.
+	Sent(f *Frame)
+	// Last makes the last frame of a connection that is closed as asked; it may be nil.
+	Last() *Frame
+}
+
 // Lagged is a topic of which messages were conflated.
 type Lagged struct {
 	Label  any
@@ -39,13 +48,14 @@ const ControlSlack = 64 << 10
 
 // Conn is one subscriber connection. Its methods may be called from any goroutine.
 type Conn struct {
-	hub     *Hub
-	id      uint64 // never used twice in a hub
-	shard   *shard
-	writer  Writer
-	poller  poller
-	events  Events
-	deflate bool // not changed after the first message
+	hub      *Hub
+	id       uint64 // never used twice in a hub
+	shard    *shard
+	writer   Writer
+	poller   poller
+	events   Events
+	deflate  bool // not changed after the first message, like the next one
+	observer Observer
 
 	mu        sync.Mutex
 	control   []message
@@ -84,6 +94,9 @@ type message struct {
 // Deflate has messages sent in the compressed form of permessage-deflate without context takeover (RFC 7692), where it is
 // shorter. It must be called before anything is sent.
 func (c *Conn) Deflate() { c.deflate = true }
+
+// Observe has an observer see what is sent. It must be called before anything is sent.
+func (c *Conn) Observe(o Observer) { c.observer = o }
 
 // Send queues a control message. When more than MaxControl bytes of them are waiting, the client has not read the answers
 // to its own requests, and the connection ends.

@@ -20,6 +20,7 @@ const (
 // Frame is one encoded message as it goes over the wire, shared by all who get it and never changed. Several frames that
 // must reach a subscriber without another message of their topic in between (the parts of a snapshot) form a chain.
 type Frame struct {
+	Tag  any    // the maker's, for an Observer; not changed once the frame is shared
 	data []byte // header and payload
 	head int    // length of the header
 	next *Frame

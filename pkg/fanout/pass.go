@@ -36,9 +36,14 @@ func (p *pass) run(c *Conn) (again bool) {
 		return false
 	}
 	closing := p.takeControl()
-	if !closing {
+	switch {
+	case !closing:
 		p.gather()
 		p.lag()
+	case c.observer != nil:
+		if f := c.observer.Last(); f != nil {
+			p.add(f)
+		}
 	}
 	if p.slow {
 		c.hub.stats.Slow.Add(1)
@@ -81,6 +86,9 @@ func (p *pass) add(f *Frame) {
 		if f, made = f.deflated(&p.deflater); made > 0 {
 			c.hub.stats.Deflated.Add(1)
 		}
+	}
+	if c.observer != nil {
+		c.observer.Sent(f)
 	}
 	p.buf = append(p.buf, f.data...)
 	p.frames++

@@ -243,7 +243,7 @@ func (s *Sub) lost(p *pass, o owed) bool {
 		p.conflated(s, 1)
 		p.slow = true
 		return false
-	case s.topic.kind == Merge:
+	case s.topic.kind == Merge, s.topic.kind == Replay:
 		s.needs = true
 		p.conflated(s, 1)
 	default:

@@ -23,9 +23,10 @@ type Kind uint8
 
 // The kinds.
 const (
-	State Kind = iota // the newest value; it has no ring
-	Merge             // the entries it missed merged into one, or a snapshot
-	Log               // every entry it missed, and a gap message for those that are gone
+	State  Kind = iota // the newest value; it has no ring
+	Merge              // the entries it missed merged into one, or a snapshot
+	Log                // every entry it missed, and a gap message for those that are gone
+	Replay             // every entry it missed, or a snapshot when some are gone
 )
 
 // Limits bound a topic's ring; what exceeds any of them goes, oldest first. Zero is no limit, except that Entries must be
@@ -71,6 +72,8 @@ type Entry struct {
 	Prev  uint64 // sequence it follows, in the same epoch
 	Reset bool   // it holds the whole state and does not depend on what was before
 	Meta  any    // the publisher's, for its Source
+	// Offset is where the event stands in the publisher's log, ascending from entry to entry; see Topic.From.
+	Offset int64
 	// Age is how old the event was when it was published; 0 is unknown. It is for statistics alone.
 	Age time.Duration
 
@@ -90,6 +93,11 @@ func NewEntry(seq market.Sequence, prev uint64, op Opcode, native []byte) *Entry
 // NewReset makes an entry that holds the whole state, of a chain of native frames.
 func NewReset(seq market.Sequence, prev uint64, native *Frame) *Entry {
 	return &Entry{Seq: seq, Prev: prev, Reset: true, native: Frame{data: native.data, head: native.head, next: native.next}}
+}
+
+// NewFramed makes an entry of frames that are ready to be sent.
+func NewFramed(seq market.Sequence, native *Frame) *Entry {
+	return &Entry{Seq: seq, native: Frame{data: native.data, head: native.head, next: native.next, Tag: native.Tag}}
 }
 
 // Native returns the entry's frames as they were published.
@@ -112,6 +120,7 @@ type Topic struct {
 	first   uint64   // position of the oldest entry
 	next    uint64   // position of the entry to come
 	bytes   int
+	gone    int64           // Offset of the newest entry that has left the ring, -1 if none has
 	last    market.Sequence // of the newest entry or value
 	value   *Entry
 	values  uint32 // how many values were set, but never 0 again
@@ -123,7 +132,7 @@ type Topic struct {
 
 // NewTopic makes a topic. A nil source is right for a State topic with one format.
 func (h *Hub) NewTopic(kind Kind, limits Limits, source Source) *Topic {
-	return &Topic{hub: h, kind: kind, limits: limits, source: source, next: 1, first: 1, moved: h.now()}
+	return &Topic{hub: h, kind: kind, limits: limits, source: source, next: 1, first: 1, gone: -1, moved: h.now()}
 }
 
 // NewControlTopic makes a State topic whose values count as control messages: they are sent, like heartbeats, when a
@@ -186,6 +195,9 @@ func (t *Topic) Clear(last market.Sequence) {
 	now := t.hub.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.first < t.next {
+		t.gone = t.at(t.next - 1).Offset
+	}
 	clear(t.ring)
 	t.bytes = 0
 	t.value = nil
@@ -229,6 +241,21 @@ func (t *Topic) Entries(position uint64) []*Entry {
 		all = append(all, t.at(i))
 	}
 	return all
+}
+
+// From returns the entries whose Offset is greater. It fails when one of those has left the ring.
+func (t *Topic) From(offset int64) (entries []*Entry, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone > offset {
+		return nil, false
+	}
+	n := int(t.next - t.first)
+	i := sort.Search(n, func(i int) bool { return t.at(t.first+uint64(i)).Offset > offset })
+	for ; i < n; i++ {
+		entries = append(entries, t.at(t.first+uint64(i)))
+	}
+	return entries, true
 }
 
 // Last is the sequence of the newest entry, or value.
@@ -298,6 +325,7 @@ func (t *Topic) evict(now time.Duration) {
 			return
 		}
 		t.ring[t.first&uint64(len(t.ring)-1)] = nil
+		t.gone = e.Offset
 		t.first++
 		t.bytes -= e.bytes
 	}
@@ -361,6 +389,9 @@ func (t *Topic) form(e *Entry, s *Sub, p *pass) *Frame {
 	}
 	return first
 }
+
+// Form returns an entry of the topic in a format, encoding it if nobody has before.
+func (t *Topic) Form(e *Entry, f Format) *Frame { return t.frame(e, f) }
 
 // frame returns the entry in a format, encoding it if nobody has before.
 func (t *Topic) frame(e *Entry, f Format) *Frame {

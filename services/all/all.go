@@ -23,6 +23,7 @@ import (
 	"github.com/tickwire/tickwire/services/ingest"
 	"github.com/tickwire/tickwire/services/internal/conf"
 	"github.com/tickwire/tickwire/services/internal/ops"
+	"github.com/tickwire/tickwire/services/sse"
 	"github.com/tickwire/tickwire/services/ws"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	Market     Market
 	Ingest     ingest.Config
 	WS         ws.Config
+	SSE        sse.Config // its Edge and Mirror are those of WS
 	Admin      ops.Config
 	AddrFile   string // where the real addresses are written, as JSON; empty for nowhere
 }
@@ -41,7 +43,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Kafka:      conf.Kafka{Topics: stream.DefaultTopics()},
-		BrokerAddr: "127.0.0.1:19092", Market: DefaultMarket(), Ingest: ingest.DefaultConfig(), WS: ws.DefaultConfig(),
+		BrokerAddr: "127.0.0.1:19092", Market: DefaultMarket(), Ingest: ingest.DefaultConfig(), WS: ws.DefaultConfig(), SSE: sse.DefaultConfig(),
 		Admin: ops.DefaultConfig(),
 	}
 }
@@ -54,6 +56,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	c.Market.RegisterFlags(fs)
 	c.Ingest.RegisterFlags(fs)
 	c.WS.RegisterFlags(fs)
+	c.SSE.RegisterFlags(fs)
 	c.Admin.RegisterFlags(fs)
 	fs.StringVar(&c.AddrFile, "addr-file", c.AddrFile, "write the real addresses to `FILE` as JSON once everything listens")
 }
@@ -65,7 +68,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate())
+	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate(), c.SSE.Validate())
 }
 
 // Deps are what everything needs from outside.
@@ -78,6 +81,7 @@ type Deps struct {
 // Addrs are the addresses that everything listens on.
 type Addrs struct {
 	WS    string `json:"ws"`
+	SSE   string `json:"sse"`
 	Admin string `json:"admin,omitempty"`
 	Kafka string `json:"kafka"`
 }
@@ -150,6 +154,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	cfg.SSE.Edge = conf.Edge{TLSCert: cfg.WS.TLSCert, TLSKey: cfg.WS.TLSKey, Proxies: cfg.WS.Proxies, Auth: cfg.WS.Auth}
+	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Mirror: edge.Mirror()})
+	if err != nil {
+		return err
+	}
 	feed, err := cfg.Market.open(cluster)
 	if err != nil {
 		return err
@@ -158,6 +167,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	var health ops.Readiness
 	health.Add("ingest", in.Ready)
 	health.Add("ws", edge.Ready)
+	health.Add("sse", public.Ready)
 
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Admin.Addr != "" {
@@ -170,8 +180,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	group.Go(func() error { return in.Run(ctx) })
 	group.Go(func() error { return edge.Run(ctx) })
+	group.Go(func() error { return public.Run(ctx) })
 	group.Go(func() error { return feed.run(ctx, log.Named("market")) })
-	group.Go(func() error { return s.announce(ctx, edge, &health, embedded, cfg.Kafka.Brokers, feed) })
+	group.Go(func() error { return s.announce(ctx, edge, public, &health, embedded, cfg.Kafka.Brokers, feed) })
 	err = group.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -191,7 +202,7 @@ func topics(ctx context.Context, cluster *stream.Cluster) (int, error) {
 }
 
 // announce waits until everything is ready and the market has arrived at the edge, then says where to look.
-func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
+func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Server, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -208,7 +219,7 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Rea
 	}); err != nil {
 		return nil //nolint:nilerr // it was told to stop
 	}
-	s.addrs.WS, s.addrs.Kafka = edge.Addr(), strings.Join(brokers, ",")
+	s.addrs.WS, s.addrs.SSE, s.addrs.Kafka = edge.Addr(), public.Addr(), strings.Join(brokers, ",")
 	if s.cfg.AddrFile != "" {
 		if err := writeAddrs(s.cfg.AddrFile, s.addrs); err != nil {
 			return err
@@ -223,19 +234,22 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, health *ops.Rea
 	if s.addrs.Admin != "" {
 		admin = "\n  metrics      http://" + s.addrs.Admin + "/metrics"
 	}
-	scheme := "ws"
+	secure := ""
 	if s.cfg.WS.TLSCert != "" {
-		scheme = "wss"
+		secure = "s"
 	}
 	_, err := fmt.Fprintf(s.deps.Out, `Tickwire is running.
-  market       %s
-  WebSocket    %s://%s/v1/ws%s
-  Kafka        %s
+  market       %[1]s
+  WebSocket    ws%[2]s://%[3]s/v1/ws
+  SSE, REST    http%[2]s://%[4]s/v1/streams%[5]s
+  Kafka        %[6]s
 
 See a live order book in a second terminal:
-  %s book %s --addr %s
+  %[7]s book %[8]s --addr %[3]s
+A public ticker:
+  curl -N 'http%[2]s://%[4]s/v1/sse/ticker?symbols=%[8]s'
 Stop with Ctrl-C.
-`, feed.title, scheme, s.addrs.WS, admin, kafka, program(), feed.example, s.addrs.WS)
+`, feed.title, secure, s.addrs.WS, s.addrs.SSE, admin, kafka, program(), feed.example)
 	return err
 }
 

@@ -98,7 +98,7 @@ func startEdgeWith(t testing.TB, cfg ws.Config, addr string, from *edge) *edge {
 
 func (e *edge) record(t wire.Template, b []byte) {
 	e.t.Helper()
-	if err := e.s.Mirror().Record(0, t, b); err != nil {
+	if err := e.s.Mirror().Record(0, 0, t, b); err != nil {
 		e.t.Fatal(err)
 	}
 }

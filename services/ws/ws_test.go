@@ -107,7 +107,7 @@ func (e *edge) end() {
 
 func (e *edge) record(t wire.Template, b []byte) {
 	e.t.Helper()
-	if err := e.s.mirror.Record(0, t, b); err != nil {
+	if err := e.s.mirror.Record(0, 0, t, b); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -165,7 +165,7 @@ func (s *server) stop() error {
 // serveCommand is what startServer runs.
 func serveCommand() *cobra.Command {
 	cfg := all.DefaultConfig()
-	cfg.Market.Kind, cfg.BrokerAddr, cfg.WS.Addr, cfg.Admin.Addr = "none", "127.0.0.1:0", "127.0.0.1:0", ""
+	cfg.Market.Kind, cfg.BrokerAddr, cfg.WS.Addr, cfg.SSE.Addr, cfg.Admin.Addr = "none", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""
 	cfg.WS.Drain = time.Millisecond
 	cmd := &cobra.Command{
 		Use: "serve", Short: "What the other commands measure", Hidden: true, Args: cobra.NoArgs,

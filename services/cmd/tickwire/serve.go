@@ -15,6 +15,7 @@ import (
 	"github.com/tickwire/tickwire/services/ingest"
 	"github.com/tickwire/tickwire/services/internal/conf"
 	"github.com/tickwire/tickwire/services/internal/ops"
+	"github.com/tickwire/tickwire/services/sse"
 	"github.com/tickwire/tickwire/services/ws"
 )
 
@@ -62,6 +63,19 @@ func wsCommand() *cobra.Command {
 		validate: cfg.Validate,
 		start: func(d deps) (runner, error) {
 			return ws.New(cfg, ws.Deps{Log: d.log, Metrics: d.metrics, Cluster: d.cluster})
+		},
+	}
+	return p.command()
+}
+
+func sseCommand() *cobra.Command {
+	cfg := sse.DefaultConfig()
+	p := process{
+		use: "sse", short: "Serve tickers, trades and bars over Server-Sent Events, and the REST API",
+		flags:    []flags{&cfg, &cfg.Edge, &cfg.Mirror},
+		validate: cfg.Validate,
+		start: func(d deps) (runner, error) {
+			return sse.New(cfg, sse.Deps{Log: d.log, Metrics: d.metrics, Cluster: d.cluster})
 		},
 	}
 	return p.command()

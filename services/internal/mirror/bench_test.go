@@ -41,7 +41,7 @@ func benchmarkEvents(b *testing.B, m *Mirror) (sym string, l *loop) {
 	def := market.Instrument{ID: 1, Sym: "BTC-USDT", Source: "sim", Symbol: "BTCUSDT", PriceScale: 2, SizeScale: 4}
 	head := market.Head{Inst: 1, Epoch: epoch, Seq: 1, Time: market.FromMicros(1e15), In: market.FromMicros(1e15)}
 	record := func(t wire.Template, value []byte) {
-		if err := m.Record(0, t, value); err != nil {
+		if err := m.Record(0, 0, t, value); err != nil {
 			b.Fatal(err)
 		}
 	}

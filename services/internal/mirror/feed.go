@@ -16,13 +16,14 @@ type feed struct {
 	seq   market.Sequence // of the newest event applied
 	tail  market.Sequence // of the newest entry in the ring; zero when it is empty
 
+	taps    []Tap
 	told    market.State // what the subscribers know
 	toldWhy market.Reason
 }
 
 func (f *feed) entry(seq market.Sequence, prev uint64, payload []byte) *fanout.Entry {
 	e := fanout.NewEntry(seq, prev, fanout.Binary, payload)
-	e.Meta = f.in.def
+	e.Meta, e.Offset = f.in.def, f.in.part.at
 	if head, err := wire.HeadOf(payload); err == nil && head.In > 0 {
 		e.Age = time.Duration(max(1, wall()-head.In))
 	}
@@ -37,15 +38,20 @@ func (f *feed) publish(e *fanout.Entry) {
 		return // read again after a restart
 	case f.tail.Epoch != e.Seq.Epoch || f.tail.Seq != e.Prev && !e.Reset:
 		f.topic.Clear(market.Sequence{Epoch: e.Seq.Epoch, Seq: e.Prev})
+		f.interrupted()
 	}
 	f.topic.Publish(e)
 	f.tail = e.Seq
+	for _, t := range f.taps {
+		t.Event(f.in, e)
+	}
 }
 
 // restart is for a state that did not come through the events before it.
 func (f *feed) restart(seq market.Sequence) {
 	f.seq, f.tail = seq, market.Sequence{}
 	f.topic.Clear(seq)
+	f.interrupted()
 }
 
 // tell sends the topic's state to its subscribers if it has changed, or has to be repeated because nothing was sent for a
@@ -53,6 +59,9 @@ func (f *feed) restart(seq market.Sequence) {
 func (f *feed) tell() {
 	state, why := f.in.stateOf(f.key.Channel)
 	changed := state != f.told || why != f.toldWhy
+	if changed {
+		f.changed()
+	}
 	if f.topic.Subscribers() == 0 {
 		f.told, f.toldWhy = state, why
 		return

@@ -201,6 +201,7 @@ func (in *Instrument) trade(b []byte, x *scratch) error {
 	if in.ticker.topic.Subscribers() > 0 {
 		in.showTicker(t.Time, x)
 	}
+	in.ticker.changed()
 	for _, f := range in.bars {
 		f.traded(t, x)
 	}
@@ -240,17 +241,25 @@ func (in *Instrument) bar(b []byte, x *scratch) error {
 // showTicker publishes the ticker as it is now.
 func (in *Instrument) showTicker(at market.Time, x *scratch) {
 	t := &x.ticker
+	if !in.tickerAt(at, t) {
+		return
+	}
+	x.out = wire.AppendTicker(x.out[:0], t)
+	in.ticker.seq = t.Sequence()
+	in.ticker.topic.SetValue(in.ticker.entry(t.Sequence(), t.Seq, x.out))
+}
+
+// tickerAt computes the ticker. It reports false when there has never been a trade.
+func (in *Instrument) tickerAt(at market.Time, t *market.Ticker) bool {
 	*t = market.Ticker{Head: in.last}
 	in.series.Ticker(t)
 	if t.Trades == 0 && t.Last == 0 {
-		return // there has never been a trade
+		return false
 	}
 	t.Time = at
 	t.Prev = t.Seq
 	t.Bid, t.Ask = in.lastBest[market.Bid], in.lastBest[market.Ask]
-	x.out = wire.AppendTicker(x.out[:0], t)
-	in.ticker.seq = t.Sequence()
-	in.ticker.topic.SetValue(in.ticker.entry(t.Sequence(), t.Seq, x.out))
+	return true
 }
 
 // updateBest notes the best levels after the book has changed, and publishes them if they have.
@@ -262,16 +271,22 @@ func (in *Instrument) updateBest() {
 		if in.bbo.topic.Subscribers() > 0 {
 			in.showBest()
 		}
+		in.bbo.changed()
 	}
 }
 
 func (in *Instrument) showBest() {
 	x := scratches.Get().(*scratch)
 	defer scratches.Put(x)
-	x.bbo = market.BBO{Head: in.bestHead, Bid: in.best[market.Bid], Ask: in.best[market.Ask]}
-	x.bbo.Prev = x.bbo.Seq
+	x.bbo = in.bestNow()
 	x.out = wire.AppendBBO(x.out[:0], &x.bbo)
 	in.bbo.topic.SetValue(in.bbo.entry(x.bbo.Sequence(), x.bbo.Seq, x.out))
+}
+
+func (in *Instrument) bestNow() market.BBO {
+	b := market.BBO{Head: in.bestHead, Bid: in.best[market.Bid], Ask: in.best[market.Ask]}
+	b.Prev = b.Seq
+	return b
 }
 
 // advance moves the 24 h window by the clock of the instrument's source.
@@ -281,9 +296,13 @@ func (in *Instrument) advance(h *wire.OwnerHeartbeat, x *scratch) {
 			continue
 		}
 		in.clock = c.Last
-		if in.series.Roll(c.Last) && in.ticker.topic.Subscribers() > 0 {
+		if !in.series.Roll(c.Last) {
+			continue
+		}
+		if in.ticker.topic.Subscribers() > 0 {
 			in.showTicker(c.Last, x)
 		}
+		in.ticker.changed()
 	}
 }
 

@@ -68,6 +68,7 @@ func (f *barFeed) traded(t *market.Trade, x *scratch) {
 	if f.topic.Subscribers() > 0 {
 		f.show(x)
 	}
+	f.changed()
 }
 
 // closed follows a final bar or a correction.
@@ -81,19 +82,29 @@ func (f *barFeed) closed(b *market.Bar, x *scratch) {
 	if f.topic.Subscribers() > 0 {
 		f.show(x)
 	}
+	f.changed()
 }
 
 // show publishes the open bar.
 func (f *barFeed) show(x *scratch) {
-	open, ok := f.in.series.Open(f.interval)
-	if !ok || len(f.opens) == 0 || f.opens[0] != open.Start {
+	open, ok := f.openBar()
+	if !ok {
 		return
 	}
-	open.Head = f.in.last
-	open.Prev = open.Seq
 	x.out = wire.AppendBar(x.out[:0], &open)
 	// The value's place in the topic is behind the newest final bar; the trade's sequence is inside.
 	f.topic.SetValue(f.entry(f.seq, f.seq.Seq, x.out))
+}
+
+// openBar is the open bar, as it may be shown.
+func (f *barFeed) openBar() (open market.Bar, ok bool) {
+	open, ok = f.in.series.Open(f.interval)
+	if !ok || len(f.opens) == 0 || f.opens[0] != open.Start {
+		return open, false
+	}
+	open.Head = f.in.last
+	open.Prev = open.Seq
+	return open, true
 }
 
 // Merge implements fanout.Source; final bars are never merged.

@@ -90,6 +90,7 @@ type Mirror struct {
 	bySym map[string]*Instrument
 	all   []*Instrument
 	wild  []*Wildcard
+	taps  []wideTap
 
 	mergeMu sync.Mutex  // taken after an Instrument.mu
 	merging []*bookFeed // views with ms, while they have subscribers
@@ -214,6 +215,7 @@ func (m *Mirror) Phase(n int, phase stream.Phase, why error) {
 	switch phase {
 	case stream.PhaseReset:
 		m.setReady(p, false)
+		p.restart()
 		if why != nil {
 			m.log.Warn("partition starts over", zap.Int("partition", n), zap.Error(why))
 		}
@@ -246,16 +248,16 @@ func (m *Mirror) Snapshot(n int, s *stream.Snapshot) error { return m.partition(
 func (m *Mirror) Batch(b *stream.EventBatch) error {
 	var ev stream.Event
 	for b.Next(&ev) {
-		if err := m.Record(b.Partition, ev.Template, ev.Value); err != nil {
+		if err := m.Record(b.Partition, ev.Offset, ev.Template, ev.Value); err != nil {
 			return fmt.Errorf("offset %d: %w", ev.Offset, err)
 		}
 	}
 	return nil
 }
 
-// Record applies one record of md.events. The calls for one partition come one after the other.
-func (m *Mirror) Record(partition int, t wire.Template, value []byte) error {
-	return m.partition(partition).apply(t, value, m.now())
+// Record applies one record of md.events, which stands at offset. The calls for one partition come one after the other.
+func (m *Mirror) Record(partition int, offset int64, t wire.Template, value []byte) error {
+	return m.partition(partition).step(offset, t, value, m.now())
 }
 
 func (m *Mirror) partition(n int) *partition {
@@ -282,6 +284,9 @@ func (m *Mirror) register(in *Instrument) {
 	m.all = append(m.all, in)
 	for _, w := range m.wild {
 		w.add(in)
+	}
+	for _, w := range m.taps {
+		in.tap(w.tap, &w.what)
 	}
 }
 

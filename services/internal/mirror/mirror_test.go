@@ -508,8 +508,9 @@ func TestLiveness(t *testing.T) {
 func TestStartsFromSnapshots(t *testing.T) {
 	play(t, func(t *testing.T, m *Mirror, h *fanout.Hub) {
 		type record struct {
-			tpl wire.Template
-			b   []byte
+			offset int64
+			tpl    wire.Template
+			b      []byte
 		}
 		s := open(t, m, 100)
 		for range 30 {
@@ -545,10 +546,10 @@ func TestStartsFromSnapshots(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			replay = append(replay, record{tpl, bytes.Clone(e.Native().Payload())})
+			replay = append(replay, record{e.Offset, tpl, bytes.Clone(e.Native().Payload())})
 		}
 		for _, r := range replay {
-			if err := other.Record(0, r.tpl, r.b); err != nil {
+			if err := other.Record(0, r.offset, r.tpl, r.b); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -586,7 +587,7 @@ func TestStartsFromSnapshots(t *testing.T) {
 		other.Phase(0, stream.PhaseReset, errors.New("out of range"))
 		load()
 		for _, r := range replay {
-			if err := other.Record(0, r.tpl, r.b); err != nil {
+			if err := other.Record(0, r.offset, r.tpl, r.b); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -719,7 +720,7 @@ func TestContradictions(t *testing.T) {
 		if err := sameView(c, s); err != nil {
 			t.Error(err)
 		}
-		if err := m.Record(0, wire.TemplateBookUpdate, []byte("garbage")); err == nil {
+		if err := m.Record(0, 0, wire.TemplateBookUpdate, []byte("garbage")); err == nil {
 			t.Error("garbage was accepted")
 		}
 	})
@@ -747,7 +748,7 @@ func BenchmarkUpdate(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if err := m.Record(0, wire.TemplateBookUpdate, events.next()); err != nil {
+				if err := m.Record(0, 0, wire.TemplateBookUpdate, events.next()); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,6 +26,13 @@ type partition struct {
 	ends  []int
 	event scratch
 	beat  wire.OwnerHeartbeat
+
+	applying sync.Mutex   // held while a record or a snapshot is applied; taken before any Instrument.mu
+	at       int64        // offset of the record that is being applied
+	resumed  bool         // reading has started over, and no record has come since
+	since    atomic.Int64 // everything behind this offset has been read
+	reached  atomic.Int64 // offset of the newest record applied; -1 before there is one
+	offset   int64        // of the newest record applied; -1 before there is one
 
 	mu    sync.Mutex // taken after an Instrument.mu
 	alive liveness
@@ -50,7 +58,9 @@ type scratch struct {
 }
 
 func newPartition(m *Mirror, n int) *partition {
-	return &partition{m: m, n: n, insts: make(map[uint32]*Instrument)}
+	p := &partition{m: m, n: n, insts: make(map[uint32]*Instrument), offset: -1}
+	p.reached.Store(-1)
+	return p
 }
 
 func (p *partition) setReady(ready bool) {
@@ -58,6 +68,13 @@ func (p *partition) setReady(ready bool) {
 	defer p.mu.Unlock()
 	p.alive.ready = ready
 	p.alive.beat = 0 // what was heard before does not count: the next heartbeat lies beyond the end
+}
+
+// restart notes that reading starts over.
+func (p *partition) restart() {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	p.resumed = true
 }
 
 func (p *partition) isReady() bool {
@@ -68,6 +85,8 @@ func (p *partition) isReady() bool {
 
 // load takes a snapshot from md.snapshots.
 func (p *partition) load(s *stream.Snapshot) error {
+	p.applying.Lock()
+	defer p.applying.Unlock()
 	switch {
 	case s.Kind == stream.KindInstrument:
 		snap := &p.event.inst
@@ -124,6 +143,22 @@ func (p *partition) define(s *market.Status) *Instrument {
 		p.m.register(in)
 	}
 	return in
+}
+
+// step applies one record and keeps the place. Records that were read before, because reading has started over, are met
+// again; those that are missing, because retention took them, make what lies before them useless to those who resume.
+func (p *partition) step(offset int64, t wire.Template, b []byte, now time.Duration) error {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	if p.offset < 0 || p.resumed && offset > p.offset+1 {
+		p.since.Store(offset - 1)
+	}
+	p.resumed = false
+	p.at = offset
+	p.offset = max(p.offset, offset)
+	err := p.apply(t, b, now)
+	p.reached.Store(p.offset)
+	return err
 }
 
 // apply takes one record of md.events. An error means that the record is not what its template promises.

@@ -29,6 +29,7 @@ type script struct {
 	book book.Book // the truth
 
 	epoch    uint32
+	offset   int64
 	status   uint64
 	trades   uint64
 	barSeq   [market.NumIntervals]uint64
@@ -55,7 +56,8 @@ func newScript(t *testing.T, m *Mirror, sym string, id uint32) *script {
 func (s *script) send(tpl wire.Template, b []byte) {
 	s.t.Helper()
 	s.out = b
-	if err := s.m.Record(0, tpl, b); err != nil {
+	s.offset++
+	if err := s.m.Record(0, s.offset, tpl, b); err != nil {
 		s.t.Fatal(err)
 	}
 	clear(b) // the reader's buffer is not the mirror's to keep

@@ -28,6 +28,11 @@ type Subscription struct {
 	Reached func() bool
 }
 
+// delisted tells whether the instrument was delisted long ago.
+func (in *Instrument) delisted() bool {
+	return in.status.State == market.Delisted && wall()-in.status.Time > market.Time(delistedFor)
+}
+
 // delistedFor is how long a delisted instrument is still known to new subscribers.
 const delistedFor = 24 * time.Hour
 
@@ -46,7 +51,7 @@ func (m *Mirror) Subscribe(c Client, r *wire.TopicRequest) (Subscription, *wire.
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if s := &in.status; s.State == market.Delisted && wall()-s.Time > market.Time(delistedFor) {
+	if in.delisted() {
 		return refuse(wire.CodeUnknownSymbol, "the instrument is delisted")
 	}
 	return in.subscribe(c, r), nil

@@ -1,0 +1,47 @@
+package sse
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// handle answers a request.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Response.Header
+	h.Set("Access-Control-Allow-Origin", "*")
+	path := string(ctx.Path())
+	if ctx.IsOptions() {
+		preflight(ctx)
+		return
+	}
+	if !ctx.IsGet() && !ctx.IsHead() {
+		h.Set("Allow", "GET, HEAD, OPTIONS")
+		fail(ctx, problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "only GET, HEAD and OPTIONS"})
+		return
+	}
+	switch {
+	case strings.HasPrefix(path, "/v1/sse/"):
+		s.stream(ctx, strings.TrimPrefix(path, "/v1/sse/"))
+	case strings.HasPrefix(path, "/v1/"):
+		s.rest(ctx, strings.TrimPrefix(path, "/v1/"))
+	default:
+		s.page(ctx, path)
+	}
+}
+
+// preflight answers what a browser asks before it sends a request with headers of its own.
+func preflight(ctx *fasthttp.RequestCtx) {
+	h := &ctx.Response.Header
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control, Content-Type")
+	h.Set("Access-Control-Max-Age", "86400")
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+}
+
+// page serves what is not the API: the OpenAPI document and the browsers' module.
+func (s *Server) page(ctx *fasthttp.RequestCtx, _ string) { notFound(ctx) }
+
+func notFound(ctx *fasthttp.RequestCtx) {
+	fail(ctx, problem{Status: fasthttp.StatusNotFound, Code: "bad_request", Detail: "there is nothing here; /v1/streams lists what there is"})
+}

@@ -1,0 +1,158 @@
+package sse
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/internal/mirror"
+)
+
+// Deps are what the edge needs from outside.
+type Deps struct {
+	Log     *zap.Logger
+	Metrics prometheus.Registerer
+	Cluster *stream.Cluster // what the edge's own mirror follows; nil when the caller feeds Mirror itself
+	Mirror  *mirror.Mirror  // another edge's, which is shared; nil for one of its own
+}
+
+// Server is the edge.
+type Server struct {
+	cfg     Config
+	log     *zap.Logger
+	cluster *stream.Cluster
+	mirror  *mirror.Mirror
+	shared  bool // the mirror is somebody else's, who feeds it
+	hub     *fanout.Hub
+	tls     *tls.Config
+	start   time.Time
+
+	listening chan struct{}
+	addr      string // set before listening is closed
+	draining  atomic.Bool
+}
+
+// New prepares an edge. It binds nothing and starts nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := cfg.Edge.TLS()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
+		listening: make(chan struct{}), start: time.Now(),
+		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: stallTimeout}),
+	}
+	if !s.shared {
+		s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
+	}
+	return s, nil
+}
+
+// Times of a connection.
+const (
+	headerTimeout = 5 * time.Second  // for a request to arrive
+	idleTimeout   = 75 * time.Second // between requests
+	answerTimeout = 60 * time.Second // for a peer to take an answer; a stream has stallTimeout
+	stallTimeout  = 15 * time.Second // for a stream whose client reads nothing
+	maxHeader     = 16 << 10
+)
+
+// Mirror is the edge's view of the market.
+func (s *Server) Mirror() *mirror.Mirror { return s.mirror }
+
+// Listening is closed when Addr is known.
+func (s *Server) Listening() <-chan struct{} { return s.listening }
+
+// Addr is the address that the edge listens on, once Listening is closed.
+func (s *Server) Addr() string {
+	select {
+	case <-s.listening:
+		return s.addr
+	default:
+		return ""
+	}
+}
+
+// Ready returns nil when clients should be sent here.
+func (s *Server) Ready() error {
+	switch {
+	case s.Addr() == "":
+		return errors.New("not listening")
+	case s.draining.Load():
+		return errors.New("draining")
+	}
+	return s.mirror.Ready()
+}
+
+// Run serves until ctx ends; then it sends the clients away and returns when the last of them is gone.
+func (s *Server) Run(ctx context.Context) error {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("--sse-addr: %w", err)
+	}
+	return s.Serve(ctx, ln)
+}
+
+// Serve is Run on a listener that is open already, and closes it.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	s.addr = ln.Addr().String()
+	close(s.listening)
+	s.log.Info("listening", zap.String("addr", s.addr), zap.Bool("tls", s.tls != nil))
+	s.hub.Start()
+	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var feeding sync.WaitGroup
+	feeding.Go(func() { s.follow(feed) })
+	http := &fasthttp.Server{
+		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
+		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true, KeepHijackedConns: true,
+		CloseOnShutdown: true, Logger: quiet{},
+	}
+	served := make(chan error, 1)
+	feeding.Go(func() { served <- http.Serve(ln) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	s.draining.Store(true)
+	if e := http.Shutdown(); err == nil {
+		err = e
+	}
+	stop()
+	feeding.Wait()
+	s.hub.Close()
+	return err
+}
+
+// follow feeds the mirror.
+func (s *Server) follow(ctx context.Context) {
+	switch {
+	case s.shared:
+	case s.cluster == nil:
+		_ = s.mirror.Run(ctx) // ends by ctx alone
+	default:
+		if err := s.mirror.Follow(ctx, s.cluster); err != nil && ctx.Err() == nil {
+			s.log.Error("reading the market ended", zap.Error(err))
+		}
+	}
+}
+
+// quiet drops what fasthttp would log: it is about single peers, who are counted instead.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}
