@@ -15,6 +15,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // introduceWithin is how long a client may take to say who it is, where it has to.
@@ -49,7 +50,7 @@ type party struct {
 	conns   int // guarded by access.mu
 
 	mu  sync.Mutex
-	ops bucket // of all of them together; its rate is 0 when each has its own
+	ops door.Bucket // of all of them together; its rate is 0 when each has its own
 }
 
 func newAccess(cfg *Config, log *zap.Logger) (*access, error) {
@@ -130,12 +131,12 @@ func (a *access) limit(p *party, g *auth.Grant) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	fresh := a.bucket(g.Ops)
-	p.ops.rate, p.ops.burst = fresh.rate, fresh.burst
+	p.ops.Rate, p.ops.Burst = fresh.Rate, fresh.Burst
 }
 
 // bucket is full, and of a rate per second.
-func (a *access) bucket(rate float64) bucket {
-	return bucket{rate: float32(rate), burst: float32(max(1, rate*a.burst))}
+func (a *access) bucket(rate float64) door.Bucket {
+	return door.Bucket{Rate: float32(rate), Burst: float32(max(1, rate*a.burst))}
 }
 
 // take takes from the party's bucket; has is false when it has none.
@@ -145,10 +146,10 @@ func (p *party) take(now time.Time) (ok, has bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ops.rate == 0 {
+	if p.ops.Rate == 0 {
 		return false, false
 	}
-	return p.ops.take(now), true
+	return p.ops.Take(now), true
 }
 
 // identity is who a client is, and what is known of it. Grant, generation and over are guarded by session.mu.
@@ -293,7 +294,7 @@ func (c *session) takeOp(now time.Time) bool {
 	if ok, has := c.party.take(now); has {
 		return ok
 	}
-	return c.ops.take(now)
+	return c.ops.Take(now)
 }
 
 // limits are what hello says. It is for begin, when nobody else knows the session.
@@ -371,7 +372,7 @@ func (c *session) unproven(id wire.ID, err error) {
 	case errors.Is(err, auth.ErrExpired):
 		code = wire.CodeAuthExpired
 	}
-	if !c.errs.take(time.Now()) {
+	if !c.errs.Take(time.Now()) {
 		c.bye(closePolicy, "too many bad tokens")
 		return
 	}

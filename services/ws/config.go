@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tickwire/tickwire/services/internal/conf"
+	"github.com/tickwire/tickwire/services/internal/door"
 	"github.com/tickwire/tickwire/services/internal/mirror"
 )
 
@@ -109,10 +110,10 @@ func (c *Config) Validate() error {
 	case c.Flush < 0 || c.Flush > time.Second:
 		return errors.New("--ws-flush: from 0 to 1s")
 	}
-	if _, err := parseOrigins(c.Origins); err != nil {
+	if _, err := door.ParseOrigins(c.Origins); err != nil {
 		return fmt.Errorf("--ws-origins: %w", err)
 	}
-	if _, err := parseProxies(c.Proxies); err != nil {
+	if _, err := door.ParseProxies(c.Proxies); err != nil {
 		return fmt.Errorf("--trusted-proxies: %w", err)
 	}
 	return errors.Join(c.Auth.Validate(), c.Mirror.Validate())

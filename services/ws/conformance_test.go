@@ -16,6 +16,7 @@ import (
 	"github.com/lxzan/gws"
 
 	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // echo answers each message by the same, through everything that messages of the edge go through.
@@ -34,7 +35,7 @@ func startEcho(t *testing.T) *edge {
 	e.s.greet = func(*session, uint64) {}
 	e.s.bounds = bounds{
 		message: maxMessage, fragments: 1 << 20,
-		frames: bucket{rate: 1e6, burst: 1e6}, pings: bucket{rate: 1e6, burst: 1e6},
+		frames: door.Bucket{Rate: 1e6, Burst: 1e6}, pings: door.Bucket{Rate: 1e6, Burst: 1e6},
 	}
 	for t := range e.s.upgraders {
 		e.s.upgraders[t] = newUpgrader(t, maxMessage, echo{})

@@ -4,21 +4,23 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // bounds are those of what a client may send.
 type bounds struct {
-	message   uint64 // bytes of one message
-	fragments int32  // frames of one message
-	frames    bucket // full ones, to begin with
-	pings     bucket
+	message   uint64      // bytes of one message
+	fragments int32       // frames of one message
+	frames    door.Bucket // full ones, to begin with
+	pings     door.Bucket
 }
 
 func newBounds(maxMessage int) bounds {
 	return bounds{
 		message: uint64(maxMessage), fragments: 64,
-		frames: bucket{rate: 2000, burst: 4000}, // acknowledgements of a fast client among them
-		pings:  bucket{rate: 5, burst: 30},
+		frames: door.Bucket{Rate: 2000, Burst: 4000}, // acknowledgements of a fast client among them
+		pings:  door.Bucket{Rate: 5, Burst: 30},
 	}
 }
 
@@ -65,8 +67,8 @@ type guard struct {
 	open      bool // a message has begun and not ended
 	deflate   bool // negotiated: the first frame of a data message may mark it as compressed
 	head      [14]byte
-	frames    bucket
-	pings     bucket
+	frames    door.Bucket
+	pings     door.Bucket
 }
 
 func newGuard(b *bounds) guard {
@@ -132,7 +134,7 @@ func (g *guard) first(b byte, now time.Time) *violation {
 		return &violation{closeProtocol, "a continuation of nothing"}
 	case (op == opText || op == opBinary) && g.open:
 		return &violation{closeProtocol, "a message within a message"}
-	case !g.frames.take(now), op == opPing && !g.pings.take(now):
+	case !g.frames.Take(now), op == opPing && !g.pings.Take(now):
 		return &violation{closePolicy, "too many frames"}
 	}
 	if g.control {
@@ -187,26 +189,4 @@ func (g *guard) finish() {
 	if g.left == 0 && g.last && !g.control {
 		g.open = false
 	}
-}
-
-// bucket is a token bucket. The zero time is full.
-type bucket struct {
-	rate, burst float32
-	tokens      float32
-	at          int64 // nanoseconds since 1970; 0 is never
-}
-
-func (b *bucket) take(now time.Time) bool {
-	at := now.UnixNano()
-	if b.at == 0 {
-		b.tokens = b.burst
-	} else {
-		b.tokens = min(b.burst, b.tokens+float32(max(0, at-b.at))/1e9*b.rate)
-	}
-	b.at = at
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }

@@ -20,6 +20,8 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/sockopt"
 )
 
 // refusal is an HTTP answer that says why there is no WebSocket.
@@ -59,7 +61,7 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10)
 type visitor struct {
 	conn   net.Conn
 	peer   netip.Addr
-	place  place
+	place  door.Place
 	seated bool
 	tokens []string
 	who    identity
@@ -70,7 +72,7 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 	c, err := s.upgrade(ctx, v)
 	if err != nil {
 		s.refuse(v.conn, err)
-		s.crowd.leave(v.place, v.seated)
+		s.crowd.Leave(v.place, v.seated)
 		s.access.leave(v.who.party)
 		return
 	}
@@ -84,7 +86,7 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, err
 	}
-	limitUnsent(raw)
+	sockopt.LimitUnsent(raw, unsentBytes)
 	if s.tls != nil {
 		secure := fanout.ServerTLS(raw, s.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -126,12 +128,15 @@ func (s *Server) admit(ctx context.Context, v *visitor, r *http.Request) error {
 	switch {
 	case s.draining.Load():
 		return &refusedDraining
-	case !s.origins.allow(r.Header):
+	case !s.origins.Allow(r.Header.Values("Origin")):
 		return &refusedOrigin
 	}
-	from := placeOf(s.proxies.client(v.peer, r.Header))
-	if full := s.crowd.sit(v.place, from); full != nil {
-		return full
+	from := door.PlaceOf(s.proxies.Client(v.peer, r.Header.Values("X-Forwarded-For")))
+	switch s.crowd.Sit(v.place, from) {
+	case door.Full:
+		return &refusedFull
+	case door.PlaceFull:
+		return &refusedPlace
 	}
 	v.place, v.seated = from, true
 	return s.identify(ctx, v)

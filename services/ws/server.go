@@ -24,6 +24,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/door"
 	"github.com/tickwire/tickwire/services/internal/mirror"
 )
 
@@ -46,9 +47,9 @@ type Server struct {
 	upgraders map[terms]*gws.Upgrader
 	greet     func(*session, uint64) // what comes first; a test of the transport alone has nothing to say
 	bounds    bounds
-	origins   origins
-	proxies   proxies
-	crowd     *crowd
+	origins   door.Origins
+	proxies   door.Proxies
+	crowd     *door.Crowd
 	access    *access
 	workers   *workers
 	start     time.Time
@@ -82,13 +83,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
 		greet: (*session).greet, bounds: newBounds(cfg.MaxMessage),
-		listening: make(chan struct{}), crowd: newCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
+		listening: make(chan struct{}), crowd: door.NewCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass, WriteTimeout: writeTimeout, MaxControl: cfg.maxControl}),
 	}
-	if s.origins, err = parseOrigins(cfg.Origins); err != nil {
+	if s.origins, err = door.ParseOrigins(cfg.Origins); err != nil {
 		return nil, err
 	}
-	if s.proxies, err = parseProxies(cfg.Proxies); err != nil {
+	if s.proxies, err = door.ParseProxies(cfg.Proxies); err != nil {
 		return nil, err
 	}
 	if s.access, err = newAccess(&cfg, s.log); err != nil {
@@ -217,11 +218,9 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		pause = 0
-		v := &visitor{conn: conn, peer: peerOf(conn)}
-		if !s.proxies.contain(v.peer) {
-			v.place = placeOf(v.peer)
-		}
-		if !s.crowd.enter(v.place) {
+		v := &visitor{conn: conn, peer: door.PeerOf(conn)}
+		v.place = s.proxies.PlaceOfPeer(v.peer)
+		if !s.crowd.Enter(v.place) {
 			s.metrics.refused.WithLabelValues(reasonCrowd).Inc()
 			_ = conn.Close() // there is no room to say why
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/door"
 	"github.com/tickwire/tickwire/services/internal/mirror"
 )
 
@@ -27,10 +28,10 @@ type session struct {
 	ws     *gws.Conn
 	conn   *fanout.Conn
 	format fanout.Format
-	ops    bucket // requests
-	errs   bucket // refused for rate, before the connection is closed
+	ops    door.Bucket // requests
+	errs   door.Bucket // refused for rate, before the connection is closed
 
-	place place         // counted for it
+	place door.Place    // counted for it
 	index int           // in Server.sessions, guarded by its mutex
 	alone time.Duration // since when the client has had no subscription; the sweep's own
 	why   atomic.Int32  // close code that this edge began with; 0 when it did not
@@ -67,8 +68,8 @@ func (s *subscription) all() *mirror.Wildcard {
 func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	c := &session{
 		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
-		ops:  bucket{rate: float32(s.cfg.Ops), burst: float32(s.cfg.OpsBurst)},
-		errs: bucket{rate: 1, burst: 100}, identity: v.who,
+		ops:  door.Bucket{Rate: float32(s.cfg.Ops), Burst: float32(s.cfg.OpsBurst)},
+		errs: door.Bucket{Rate: 1, Burst: 100}, identity: v.who,
 	}
 	if v.who.party == nil { // otherwise the subject's bucket counts, if it has one
 		c.ops = s.access.bucket(c.opsRate())
@@ -165,7 +166,7 @@ func (c *session) end() {
 	c.mu.Unlock()
 	c.s.metrics.closed(int(c.why.Load()))
 	c.s.remove(c)
-	c.s.crowd.leave(c.place, true)
+	c.s.crowd.Leave(c.place, true)
 	c.s.access.leave(c.party)
 }
 
@@ -338,7 +339,7 @@ func (c *session) message(text bool, b []byte) {
 
 // tooFast refuses a request beyond the rate; a client that goes on regardless is closed.
 func (c *session) tooFast(id wire.ID) {
-	if !c.errs.take(time.Now()) {
+	if !c.errs.Take(time.Now()) {
 		c.part(wire.CloseRate, "too many requests")
 		return
 	}

@@ -1,15 +1,13 @@
-package ws
+package door
 
 import (
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 )
 
-// origins is an allow-list of the web pages that may connect from a browser. Empty allows all: nothing that a browser adds
-// by itself, such as a cookie, means anything here, so a page can do no more than any other program.
-type origins struct {
+// Origins is an allow-list of web pages, as browsers name them in the header Origin.
+type Origins struct {
 	exact map[string]bool
 	below []originBelow
 }
@@ -17,7 +15,8 @@ type origins struct {
 // originBelow allows every name below a domain, but not the domain itself.
 type originBelow struct{ scheme, suffix string } // "https://", ".example.org:8443"
 
-func parseOrigins(list []string) (o origins, err error) {
+// ParseOrigins reads origins such as https://app.example.org or https://*.example.org, and null.
+func ParseOrigins(list []string) (o Origins, err error) {
 	for _, entry := range list {
 		text := strings.ToLower(strings.TrimSpace(entry))
 		if text == "null" { // what a browser sends for files and sandboxes
@@ -42,23 +41,26 @@ func parseOrigins(list []string) (o origins, err error) {
 	return o, nil
 }
 
-func (o *origins) add(text string) {
+func (o *Origins) add(text string) {
 	if o.exact == nil {
 		o.exact = make(map[string]bool)
 	}
 	o.exact[text] = true
 }
 
-// allow tells whether a request may connect. One without an Origin does not come from a browser's page, and may.
-func (o *origins) allow(h http.Header) bool {
-	values := h.Values("Origin")
-	if len(values) == 0 || len(o.exact) == 0 && len(o.below) == 0 {
-		return true
-	}
-	if len(values) > 1 {
-		return false
-	}
-	origin := strings.ToLower(values[0])
+// Empty tells whether the list names nobody.
+func (o *Origins) Empty() bool { return len(o.exact) == 0 && len(o.below) == 0 }
+
+// Allow tells whether a request with these lines of Origin may connect where nothing that a browser adds by itself, such as
+// a cookie, means anything: there a page can do no more than any other program. An empty list allows all, and a request
+// without an Origin does not come from a browser's page.
+func (o *Origins) Allow(lines []string) bool {
+	return len(lines) == 0 || o.Empty() || len(lines) == 1 && o.Has(lines[0])
+}
+
+// Has tells whether the list names an origin.
+func (o *Origins) Has(origin string) bool {
+	origin = strings.ToLower(origin)
 	if o.exact[origin] {
 		return true
 	}

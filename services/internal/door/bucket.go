@@ -1,0 +1,27 @@
+package door
+
+import "time"
+
+// Bucket is a token bucket. One that has never been used is full. Its owner sees to it that nobody else uses it at the same
+// time.
+type Bucket struct {
+	Rate, Burst float32 // tokens per second, and at most
+	tokens      float32
+	at          int64 // nanoseconds since 1970; 0 is never
+}
+
+// Take takes a token, if there is one.
+func (b *Bucket) Take(now time.Time) bool {
+	at := now.UnixNano()
+	if b.at == 0 {
+		b.tokens = b.Burst
+	} else {
+		b.tokens = min(b.Burst, b.tokens+float32(max(0, at-b.at))/1e9*b.Rate)
+	}
+	b.at = at
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

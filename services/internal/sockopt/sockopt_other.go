@@ -1,0 +1,13 @@
+//go:build !linux
+
+// Package sockopt sets what the kernel does with the socket of a client.
+package sockopt
+
+import "net"
+
+// LimitUnsent keeps the kernel's queue short by its size, for want of a finer way.
+func LimitUnsent(conn net.Conn, bytes int) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(bytes) // the kernel's default does it too
+	}
+}
