@@ -155,7 +155,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return err
 	}
 	cfg.SSE.Edge = conf.Edge{TLSCert: cfg.WS.TLSCert, TLSKey: cfg.WS.TLSKey, Proxies: cfg.WS.Proxies, Auth: cfg.WS.Auth}
-	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Mirror: edge.Mirror()})
+	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Cluster: cluster, Mirror: edge.Mirror()})
 	if err != nil {
 		return err
 	}

@@ -38,9 +38,23 @@ type Server struct {
 	tls     *tls.Config
 	start   time.Time
 
+	metrics *metrics
+	hangups *hangups // while it serves
+	ends    *ends
+
 	listening chan struct{}
 	addr      string // set before listening is closed
 	draining  atomic.Bool
+	stopping  chan struct{} // closed when it drains
+	named     atomic.Uint64
+
+	viewsMu sync.Mutex
+	views   map[string]*view // by spec.key
+	beating []*view          // keepTime's own
+
+	clientsMu sync.Mutex
+	clients   []*client // each knows its place
+	number    uint64
 }
 
 // New prepares an edge. It binds nothing and starts nothing.
@@ -54,11 +68,14 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
-		listening: make(chan struct{}), start: time.Now(),
+		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: stallTimeout}),
 	}
 	if !s.shared {
 		s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
+	}
+	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -96,7 +113,72 @@ func (s *Server) Ready() error {
 	case s.draining.Load():
 		return errors.New("draining")
 	}
+	if s.logID() == "" {
+		return errors.New("the log has no name yet")
+	}
 	return s.mirror.Ready()
+}
+
+// logID names the life of md.events that positions belong to.
+func (s *Server) logID() string { return s.mirror.LogID() }
+
+// now is the edge's clock. It starts at one nanosecond, so that zero can mean never.
+func (s *Server) now() time.Duration { return time.Since(s.start) + 1 }
+
+// keepTime lets views publish at their rates, and once a second looks at everything that time decides.
+func (s *Server) keepTime(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.beatViews(n)
+		if n%int(time.Second/beatEvery) == 0 {
+			now := s.now()
+			s.sweepViews(now)
+			s.sweepClients(now)
+		}
+	}
+}
+
+// drainWave is how often some of the clients are sent away.
+const drainWave = 50 * time.Millisecond
+
+// drain sends every client away, in waves over the window, and waits until they are gone, but not for ever.
+func (s *Server) drain() {
+	s.clientsMu.Lock()
+	all := append([]*client(nil), s.clients...)
+	s.clientsMu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	s.log.Info("draining", zap.Int("streams", len(all)), zap.Duration("window", s.cfg.Drain))
+	begin := time.Now()
+	for sent := 0; sent < len(all); {
+		due := len(all)
+		if passed := time.Since(begin); passed < s.cfg.Drain {
+			due = int(float64(len(all)) * float64(passed+drainWave) / float64(s.cfg.Drain+drainWave))
+		}
+		for ; sent < due; sent++ {
+			all[sent].part("drain")
+		}
+		if sent < len(all) {
+			time.Sleep(drainWave)
+		}
+	}
+	for waited := time.Duration(0); waited < closeTimeout+time.Second && s.open() > 0; waited += drainWave {
+		time.Sleep(drainWave)
+	}
+}
+
+// open counts the streams that have not ended.
+func (s *Server) open() int {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	return len(s.clients)
 }
 
 // Run serves until ctx ends; then it sends the clients away and returns when the last of them is gone.
@@ -110,6 +192,11 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Serve is Run on a listener that is open already, and closes it.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	var err error
+	if s.hangups, err = newHangups(); err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	defer s.hangups.close()
 	s.addr = ln.Addr().String()
 	close(s.listening)
 	s.log.Info("listening", zap.String("addr", s.addr), zap.Bool("tls", s.tls != nil))
@@ -117,6 +204,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var feeding sync.WaitGroup
 	feeding.Go(func() { s.follow(feed) })
+	feeding.Go(func() { s.keepTime(feed) })
 	http := &fasthttp.Server{
 		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
 		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true, KeepHijackedConns: true,
@@ -124,18 +212,20 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	served := make(chan error, 1)
 	feeding.Go(func() { served <- http.Serve(ln) })
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 	}
 	s.draining.Store(true)
+	close(s.stopping)
+	s.drain()
 	if e := http.Shutdown(); err == nil {
 		err = e
 	}
 	stop()
 	feeding.Wait()
 	s.hub.Close()
+	s.hangUpAll()
 	return err
 }
 

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -83,6 +84,8 @@ type Mirror struct {
 	start time.Time
 	stats Stats
 
+	logID atomic.Pointer[func() string]
+
 	mu    sync.RWMutex // taken before any Instrument.mu
 	parts map[int]*partition
 	ready int // partitions that are
@@ -140,6 +143,7 @@ func (m *Mirror) Follow(ctx context.Context, cluster *stream.Cluster) error {
 	}
 	m.Expect(partitions)
 	reader := cluster.Reader(stream.ReaderConfig{ResumeWindow: m.cfg.RingAge}, m)
+	m.Name(reader.LogID)
 	var clock sync.WaitGroup
 	clock.Go(func() { _ = m.Run(ctx) }) // ends by ctx alone
 	err = reader.Run(ctx)
@@ -168,6 +172,17 @@ func (m *Mirror) Expect(partitions int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.want = partitions
+}
+
+// Name says how to find out what the log is called that the events come from.
+func (m *Mirror) Name(id func() string) { m.logID.Store(&id) }
+
+// LogID names the life of md.events that offsets belong to. It is empty until it is known.
+func (m *Mirror) LogID() string {
+	if id := m.logID.Load(); id != nil {
+		return (*id)()
+	}
+	return ""
 }
 
 // ErrNotReady is what Ready returns while the instruments are not all known.

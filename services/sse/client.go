@@ -1,0 +1,178 @@
+package sse
+
+import (
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/tickwire/tickwire/pkg/fanout"
+)
+
+// client is one stream's connection. It costs no goroutine: the hub writes, the watcher sees when the peer hangs up, and the
+// server's sweep looks at the time. It implements fanout.Events.
+type client struct {
+	s      *Server
+	view   *view
+	form   form
+	net    net.Conn
+	conn   *fanout.Conn
+	sub    *fanout.Sub
+	number uint64
+	ends   time.Duration // when it has lasted long enough; 0 is never
+	mu     sync.Mutex    // held while it is being attached; what follows Closed waits for that
+	index  int           // in Server.clients, guarded by clientsMu
+	parted time.Duration // when it was sent away, guarded by clientsMu
+}
+
+// take takes the connection away from fasthttp.
+func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, at *place, first *fanout.Frame) {
+	ctx.HijackSetNoResponse(true)
+	ctx.Hijack(func(conn net.Conn) {
+		if u, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
+			conn = u.UnsafeConn()
+		}
+		c.net = conn
+		if err := s.attach(c, at, first); err != nil {
+			_ = conn.Close()
+			s.leave(c.view)
+			return
+		}
+		if !s.hangups.watch(c) {
+			_, _ = io.Copy(io.Discard, conn) // nobody else sees it hang up
+			c.hangUp()
+		}
+	})
+}
+
+func (s *Server) attach(c *client, at *place, first *fanout.Frame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.net.SetDeadline(time.Time{}); err != nil { // those of the request would end the stream
+		return err
+	}
+	if s.cfg.MaxAge > 0 {
+		spread := s.cfg.MaxAge / 5
+		c.ends = s.now() + s.cfg.MaxAge - spread + rand.N(2*spread+1) //nolint:gosec // to spread clients
+	}
+	conn, err := s.hub.Attach(fanout.NewWriter(c.net), c)
+	if err != nil {
+		return err
+	}
+	c.conn = conn
+	if c.form == gzipped {
+		conn.Observe(new(tally))
+	}
+	c.sub = conn.Subscribe(at.log, fanout.Start{Position: at.next, Seq: at.seq})
+	if at.first != nil {
+		first = fanout.Chain(first, again(at.first))
+	}
+	c.sub.Begin(first)
+	s.add(c)
+	c.sub.Go()
+	return nil
+}
+
+// add counts a client in.
+func (s *Server) add(c *client) {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	s.number++
+	c.number, c.index = s.number, len(s.clients)
+	s.clients = append(s.clients, c)
+	s.metrics.streams.Inc()
+}
+
+func (s *Server) remove(c *client) {
+	s.clientsMu.Lock()
+	defer s.clientsMu.Unlock()
+	end := len(s.clients) - 1
+	last := s.clients[end]
+	s.clients[c.index], last.index = last, c.index
+	s.clients[end] = nil
+	s.clients = s.clients[:end]
+}
+
+// Lag implements fanout.Events; what a slow client missed is said in the stream.
+func (c *client) Lag([]fanout.Lagged, time.Duration) *fanout.Frame { return nil }
+
+// Slow implements fanout.Events.
+func (c *client) Slow() *fanout.Frame { return nil }
+
+// Closed implements fanout.Events. When everything has been written, the peer still has to read it; it hangs up then, or is
+// hung up on by the sweep.
+func (c *client) Closed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sub.Cancel()
+	c.s.leave(c.view)
+	c.s.metrics.ended(err)
+	c.s.metrics.streams.Dec()
+	if err != fanout.ErrClosed { //nolint:errorlint // it comes as it is
+		c.s.hangups.forget(c)
+		c.s.remove(c)
+		return
+	}
+	c.s.clientsMu.Lock()
+	c.parted = c.s.now()
+	c.s.clientsMu.Unlock()
+}
+
+// hangUp closes the connection: the peer is gone.
+func (c *client) hangUp() {
+	c.conn.Abort()
+	c.s.clientsMu.Lock()
+	parted := c.parted != 0
+	c.parted = 0
+	c.s.clientsMu.Unlock()
+	if parted { // Closed has left the rest to us
+		_ = c.net.Close()
+		c.s.hangups.forget(c)
+		c.s.remove(c)
+	}
+}
+
+// part sends the client away.
+func (c *client) part(why string) {
+	c.s.metrics.goodbyes.WithLabelValues(why).Inc()
+	c.conn.Close(goodbye(c.form, why))
+}
+
+// closeTimeout is how long a client that has been sent away may take to hang up.
+const closeTimeout = 2 * time.Second
+
+// sweepClients sends away those who have been here long, and hangs up on those who were sent away and stay.
+func (s *Server) sweepClients(now time.Duration) {
+	s.clientsMu.Lock()
+	var old, parted []*client
+	for _, c := range s.clients {
+		switch {
+		case c.parted != 0:
+			if now-c.parted > closeTimeout {
+				parted = append(parted, c)
+			}
+		case c.ends != 0 && now > c.ends:
+			old = append(old, c)
+		}
+	}
+	s.clientsMu.Unlock()
+	for _, c := range old {
+		c.part("age")
+	}
+	for _, c := range parted {
+		c.hangUp()
+	}
+}
+
+// hangUpAll closes what is left at the end.
+func (s *Server) hangUpAll() {
+	s.clientsMu.Lock()
+	all := append([]*client(nil), s.clients...)
+	s.clientsMu.Unlock()
+	for _, c := range all {
+		c.hangUp()
+	}
+}
