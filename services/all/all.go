@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,7 @@ import (
 	"github.com/tickwire/tickwire/services/broker"
 	"github.com/tickwire/tickwire/services/ingest"
 	"github.com/tickwire/tickwire/services/internal/conf"
+	"github.com/tickwire/tickwire/services/internal/mirror"
 	"github.com/tickwire/tickwire/services/internal/ops"
 	"github.com/tickwire/tickwire/services/sse"
 	"github.com/tickwire/tickwire/services/ws"
@@ -34,7 +36,9 @@ type Config struct {
 	Market     Market
 	Ingest     ingest.Config
 	WS         ws.Config
-	SSE        sse.Config // its Edge and Mirror are those of WS
+	SSE        sse.Config
+	Edge       conf.Edge     // of both edges, whatever their own say
+	Mirror     mirror.Config // which they share
 	Admin      ops.Config
 	AddrFile   string // where the real addresses are written, as JSON; empty for nowhere
 }
@@ -44,7 +48,7 @@ func DefaultConfig() Config {
 	return Config{
 		Kafka:      conf.Kafka{Topics: stream.DefaultTopics()},
 		BrokerAddr: "127.0.0.1:19092", Market: DefaultMarket(), Ingest: ingest.DefaultConfig(), WS: ws.DefaultConfig(), SSE: sse.DefaultConfig(),
-		Admin: ops.DefaultConfig(),
+		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), Admin: ops.DefaultConfig(),
 	}
 }
 
@@ -57,6 +61,8 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	c.Ingest.RegisterFlags(fs)
 	c.WS.RegisterFlags(fs)
 	c.SSE.RegisterFlags(fs)
+	c.Edge.RegisterFlags(fs)
+	c.Mirror.RegisterFlags(fs)
 	c.Admin.RegisterFlags(fs)
 	fs.StringVar(&c.AddrFile, "addr-file", c.AddrFile, "write the real addresses to `FILE` as JSON once everything listens")
 }
@@ -68,7 +74,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate(), c.SSE.Validate())
+	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate(), c.SSE.Validate(), c.Edge.Validate(), c.Mirror.Validate())
 }
 
 // Deps are what everything needs from outside.
@@ -99,6 +105,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.WS.Edge, cfg.WS.Mirror = cfg.Edge, cfg.Mirror
+	cfg.SSE.Edge, cfg.SSE.Mirror = cfg.Edge, cfg.Mirror
 	return &Service{cfg: cfg, deps: deps, ready: make(chan struct{})}, nil
 }
 
@@ -150,12 +158,21 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	edge, err := ws.New(cfg.WS, ws.Deps{Log: log.Named("ws"), Metrics: s.deps.Metrics, Cluster: cluster})
+	access, err := cfg.Edge.Access(log.Named("auth"))
 	if err != nil {
 		return err
 	}
-	cfg.SSE.Edge = conf.Edge{TLSCert: cfg.WS.TLSCert, TLSKey: cfg.WS.TLSKey, Proxies: cfg.WS.Proxies, Auth: cfg.WS.Auth}
-	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Cluster: cluster, Mirror: edge.Mirror()})
+	// It is followed until the last client has gone.
+	follow, unfollow := context.WithCancel(context.WithoutCancel(ctx))
+	var following sync.WaitGroup
+	following.Go(func() { access.Run(follow) })
+	defer following.Wait()
+	defer unfollow()
+	edge, err := ws.New(cfg.WS, ws.Deps{Log: log.Named("ws"), Metrics: s.deps.Metrics, Cluster: cluster, Access: access})
+	if err != nil {
+		return err
+	}
+	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Cluster: cluster, Mirror: edge.Mirror(), Access: access})
 	if err != nil {
 		return err
 	}
@@ -235,7 +252,7 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Ser
 		admin = "\n  metrics      http://" + s.addrs.Admin + "/metrics"
 	}
 	secure := ""
-	if s.cfg.WS.TLSCert != "" {
+	if s.cfg.Edge.TLSCert != "" {
 		secure = "s"
 	}
 	_, err := fmt.Fprintf(s.deps.Out, `Tickwire is running.

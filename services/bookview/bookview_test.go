@@ -214,8 +214,8 @@ func TestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := ws.DefaultConfig()
-	server.Auth.Mode, server.Auth.KeysFile = "required", filepath.Join(t.TempDir(), "keys.yaml")
-	if err := os.WriteFile(server.Auth.KeysFile, []byte("keys:\n"+text), 0o600); err != nil {
+	server.Edge.Auth.Mode, server.Edge.Auth.KeysFile = "required", filepath.Join(t.TempDir(), "keys.yaml")
+	if err := os.WriteFile(server.Edge.Auth.KeysFile, []byte("keys:\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	e := startEdgeWith(t, server, "127.0.0.1:0", nil)

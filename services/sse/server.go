@@ -16,6 +16,7 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/internal/door"
 	"github.com/tickwire/tickwire/services/internal/mirror"
 )
 
@@ -25,6 +26,7 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	Cluster *stream.Cluster // what the edge's own mirror follows; nil when the caller feeds Mirror itself
 	Mirror  *mirror.Mirror  // another edge's, which is shared; nil for one of its own
+	Access  *door.Access    // shared with other edges, and run by the caller; nil for one of its own
 }
 
 // Server is the edge.
@@ -34,6 +36,9 @@ type Server struct {
 	cluster *stream.Cluster
 	mirror  *mirror.Mirror
 	shared  bool // the mirror is somebody else's, who feeds it
+	access  *door.Access
+	ours    bool // access is ours to run
+	checks  *door.Checks
 	hub     *fanout.Hub
 	tls     *tls.Config
 	start   time.Time
@@ -68,8 +73,14 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
+		access: deps.Access, checks: door.NewChecks("sse"),
 		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: stallTimeout}),
+	}
+	if s.ours = deps.Access == nil; s.ours {
+		if s.access, err = cfg.Edge.Access(s.log); err != nil {
+			return nil, err
+		}
 	}
 	if !s.shared {
 		s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
@@ -116,7 +127,7 @@ func (s *Server) Ready() error {
 	if s.logID() == "" {
 		return errors.New("the log has no name yet")
 	}
-	return s.mirror.Ready()
+	return errors.Join(s.access.Ready(), s.mirror.Ready())
 }
 
 // logID names the life of md.events that positions belong to.
@@ -205,6 +216,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { s.follow(feed) })
 	feeding.Go(func() { s.keepTime(feed) })
+	if s.ours {
+		feeding.Go(func() { s.access.Run(feed) })
+	}
 	http := &fasthttp.Server{
 		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
 		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true, KeepHijackedConns: true,
@@ -222,6 +236,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if e := http.Shutdown(); err == nil {
 		err = e
 	}
+	_ = ln.Close() // Shutdown has closed it, unless Serve had not begun
 	stop()
 	feeding.Wait()
 	s.hub.Close()

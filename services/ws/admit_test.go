@@ -64,7 +64,7 @@ func TestOriginRefused(t *testing.T) {
 
 // TestConnectionLimits connects through a proxy that says who the client is.
 func TestConnectionLimits(t *testing.T) {
-	e := startEdge(t, func(c *Config) { c.MaxConns, c.MaxPerIP, c.Proxies = 5, 2, []string{"127.0.0.0/8"} }).market(5)
+	e := startEdge(t, func(c *Config) { c.MaxConns, c.MaxPerIP, c.Edge.Proxies = 5, 2, []string{"127.0.0.0/8"} }).market(5)
 	f := func(from string, want int) *peer {
 		t.Helper()
 		resp, p := e.ask("X-Forwarded-For: " + from + "\r\n")
@@ -111,7 +111,9 @@ func TestDrainRefusesNewcomers(t *testing.T) {
 // TestRefusedOverTLS reads the refusal where it belongs, within the encryption.
 func TestRefusedOverTLS(t *testing.T) {
 	cert, keyFile, pool := certificate(t)
-	e := startEdge(t, func(c *Config) { c.TLSCert, c.TLSKey, c.Origins = cert, keyFile, []string{"https://a.example"} }).market(5)
+	e := startEdge(t, func(c *Config) {
+		c.Edge.TLSCert, c.Edge.TLSKey, c.Origins = cert, keyFile, []string{"https://a.example"}
+	}).market(5)
 	conn, err := tls.Dial("tcp", e.s.Addr(), &tls.Config{RootCAs: pool, ServerName: "localhost"})
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +177,7 @@ func TestWithoutSubscription(t *testing.T) {
 // TestSlowTLS is a client that connects and says nothing, where TLS is expected.
 func TestSlowTLS(t *testing.T) {
 	cert, keyFile, _ := certificate(t)
-	inTimeWith(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, keyFile }, func(t *testing.T, _ *edge, ln *memory) {
+	inTimeWith(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }, func(t *testing.T, _ *edge, ln *memory) {
 		p := ln.dial(t)
 		begin := time.Now()
 		_, err := p.in.ReadByte()
@@ -198,7 +200,7 @@ func TestAdmissionFlags(t *testing.T) {
 		}
 	}
 	f("--ws-origins", func(c *Config) { c.Origins = []string{"example.org"} })
-	f("--trusted-proxies", func(c *Config) { c.Proxies = []string{"here"} })
+	f("--trusted-proxies", func(c *Config) { c.Edge.Proxies = []string{"here"} })
 	f("--ws-max-conns-per-ip", func(c *Config) { c.MaxPerIP = -1 })
 	f("--ws-idle", func(c *Config) { c.Idle = -time.Second })
 }

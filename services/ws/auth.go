@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/pkg/auth"
@@ -30,135 +28,13 @@ const (
 	reasonSubject = "subject"
 )
 
-// access is who may have what: the authority on tokens, and the subjects that are here.
-type access struct {
-	authority *auth.Authority
-	burst     float64 // requests at once, for each that is allowed per second
-
-	tokens    *prometheus.CounterVec
-	expired   prometheus.Counter
-	revoked   prometheus.Counter
-	forbidden prometheus.Counter
-
-	mu      sync.Mutex
-	parties map[string]*party // by subject
-}
-
-// party is all connections of one subject.
-type party struct {
-	subject string
-	conns   int // guarded by access.mu
-
-	mu  sync.Mutex
-	ops door.Bucket // of all of them together; its rate is 0 when each has its own
-}
-
-func newAccess(cfg *Config, log *zap.Logger) (*access, error) {
-	authority, err := cfg.Auth.Open(func(source string, err error) {
-		if err != nil {
-			log.Error("what tokens are checked by can't be read; going on with what was there", zap.String("source", source), zap.Error(err))
-			return
-		}
-		log.Info("what tokens are checked by is good again", zap.String("source", source))
-	})
-	if err != nil {
-		return nil, err
-	}
-	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	}
-	a := &access{
-		authority: authority, burst: float64(cfg.OpsBurst) / cfg.Ops, parties: make(map[string]*party),
-		tokens:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ws_auth_total", Help: "Tokens that were checked, by what came of it."}, []string{"result"}),
-		expired:   counter("ws_auth_expired_total", "Connections closed because their token expired."),
-		revoked:   counter("ws_auth_revoked_total", "Connections closed because their key was removed or replaced."),
-		forbidden: counter("ws_forbidden_total", "Topics refused or ended because the token does not cover them."),
-	}
-	a.tokens.WithLabelValues("ok")
-	for _, r := range auth.Refusals() {
-		a.tokens.WithLabelValues(r.Result)
-	}
-	return a, nil
-}
-
-func (a *access) collectors() []prometheus.Collector {
-	return []prometheus.Collector{a.tokens, a.expired, a.revoked, a.forbidden}
-}
-
-// verify looks at a token.
-func (a *access) verify(ctx context.Context, token string) (*auth.Grant, error) {
-	g, err := a.authority.Verify(ctx, token)
-	result := "ok"
-	var refused *auth.Refusal
-	if errors.As(err, &refused) {
-		result = refused.Result
-	}
-	a.tokens.WithLabelValues(result).Inc()
-	return g, err
-}
-
-// join counts a connection of the grant's subject in; nil when it has as many as it may.
-func (a *access) join(g *auth.Grant) *party {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	p := a.parties[g.Subject]
-	if p == nil {
-		p = &party{subject: g.Subject}
-	}
-	if g.MaxConns > 0 && p.conns >= g.MaxConns {
-		return nil
-	}
-	p.conns++
-	a.parties[g.Subject] = p
-	a.limit(p, g)
-	return p
-}
-
-// leave counts it out.
-func (a *access) leave(p *party) {
-	if p == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p.conns--; p.conns == 0 {
-		delete(a.parties, p.subject)
-	}
-}
-
-// limit sets the rate of a party's requests: the newest token of the subject counts.
-func (a *access) limit(p *party, g *auth.Grant) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	fresh := a.bucket(g.Ops)
-	p.ops.Rate, p.ops.Burst = fresh.Rate, fresh.Burst
-}
-
-// bucket is full, and of a rate per second.
-func (a *access) bucket(rate float64) door.Bucket {
-	return door.Bucket{Rate: float32(rate), Burst: float32(max(1, rate*a.burst))}
-}
-
-// take takes from the party's bucket; has is false when it has none.
-func (p *party) take(now time.Time) (ok, has bool) {
-	if p == nil {
-		return false, false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ops.Rate == 0 {
-		return false, false
-	}
-	return p.ops.Take(now), true
-}
-
 // identity is who a client is, and what is known of it. Grant, generation and over are guarded by session.mu.
 type identity struct {
 	grant      *auth.Grant   // nil while the client has not said who it is, and must
 	generation uint64        // of the authority's keys, when the grant was last looked at
 	due        time.Duration // when to warn of the grant's end, or, while there is none, to lose patience; 0 is never
 	over       bool          // the connection is being closed
-	party      *party        // changes only between two requests; nil for one without a token
+	party      *door.Party   // changes only between two requests; nil for one without a token
 	proof      *proof        // a token that is to be checked before the next request is read
 }
 
@@ -189,10 +65,10 @@ func bearers(h http.Header) (tokens []string) {
 // identify finds out who wants to connect.
 func (s *Server) identify(ctx context.Context, v *visitor) error {
 	a := s.access
-	v.who.generation = a.authority.Generation()
-	v.who.grant = a.authority.Anonymous()
+	v.who.generation = a.Generation()
+	v.who.grant = a.Anonymous()
 	switch {
-	case a.authority.Mode() == auth.None:
+	case a.Mode() == auth.None:
 		return nil
 	case len(v.tokens) == 0 && v.who.grant == nil:
 		v.who.due = s.now() + introduceWithin
@@ -202,7 +78,7 @@ func (s *Server) identify(ctx context.Context, v *visitor) error {
 	case len(v.tokens) > 1:
 		return badToken("more than one token")
 	}
-	g, err := a.verify(ctx, v.tokens[0])
+	g, err := s.checks.Verify(ctx, a, v.tokens[0])
 	v.tokens = nil
 	switch {
 	case errors.Is(err, auth.ErrUnavailable):
@@ -213,7 +89,7 @@ func (s *Server) identify(ctx context.Context, v *visitor) error {
 	case err != nil:
 		return badToken(err.Error())
 	}
-	if v.who.party = a.join(g); v.who.party == nil {
+	if v.who.party = a.Join(g); v.who.party == nil {
 		return &refusal{
 			status: http.StatusTooManyRequests, msg: subjectFull, headers: "Retry-After: 10\r\n", reason: reasonSubject,
 		}
@@ -263,7 +139,7 @@ func (c *session) forbidden(t *wire.TopicRequest) *wire.RowError {
 	if denied == auth.Granted {
 		return nil
 	}
-	c.s.access.forbidden.Inc()
+	c.s.checks.Forbidden.Inc()
 	return &wire.RowError{Topic: t.Topic, Code: wire.CodeForbidden, Msg: denied.String()}
 }
 
@@ -289,9 +165,17 @@ func (c *session) opsRate() float64 {
 	return c.s.cfg.Ops
 }
 
+// bucket is full, and of a rate per second.
+func (s *Server) bucket(rate float64) door.Bucket {
+	return door.Bucket{Rate: float32(rate), Burst: float32(max(1, rate*s.burst()))}
+}
+
+// burst is how many requests at once a client may make, for each that is allowed per second.
+func (s *Server) burst() float64 { return float64(s.cfg.OpsBurst) / s.cfg.Ops }
+
 // takeOp takes one request out of the bucket that counts.
 func (c *session) takeOp(now time.Time) bool {
-	if ok, has := c.party.take(now); has {
+	if ok, has := c.party.Take(now, c.s.burst()); has {
 		return ok
 	}
 	return c.ops.Take(now)
@@ -305,7 +189,7 @@ func (c *session) limits() wire.Limits {
 // introduce notes an auth request. It is dealt with by prove, behind the worker's back: a token whose signing key has to be
 // fetched takes its time, and workers are few.
 func (c *session) introduce(r *wire.Request) {
-	if c.s.access.authority.Mode() == auth.None {
+	if c.s.access.Mode() == auth.None {
 		c.reply(&wire.Ack{ID: r.ID}) // nobody has to say who they are; no harm in saying it
 		return
 	}
@@ -337,8 +221,8 @@ func (c *session) prove() {
 // authenticate answers an auth request.
 func (c *session) authenticate(p *proof) {
 	a := c.s.access
-	generation := a.authority.Generation()
-	g, err := a.verify(context.Background(), p.token)
+	generation := a.Generation()
+	g, err := c.s.checks.Verify(context.Background(), a, p.token)
 	if err != nil {
 		c.unproven(p.id, err)
 		return
@@ -346,13 +230,13 @@ func (c *session) authenticate(p *proof) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.party != nil && c.party.subject != g.Subject:
+	case c.party != nil && c.party.Subject() != g.Subject:
 		c.refuse(p.id, wire.CodeAuthFailed, "the token is another subject's than the connection")
 		return
 	case c.party != nil:
-		a.limit(c.party, g)
+		c.party.Limit(g)
 	default:
-		if c.party = a.join(g); c.party == nil {
+		if c.party = a.Join(g); c.party == nil {
 			c.close(wire.CloseConnectionLimit, subjectFull)
 			return
 		}
@@ -388,7 +272,7 @@ func (c *session) apply(g *auth.Grant) (ended []wire.Unsub) {
 		why := wire.CodeForbidden
 		switch {
 		case !s.covered(g):
-			c.s.access.forbidden.Inc()
+			c.s.checks.Forbidden.Inc()
 		case len(kept)-own >= c.maxTopics():
 			why = wire.CodeTooManyTopics
 		default:
@@ -422,10 +306,10 @@ func (c *session) tellEnded(ended []wire.Unsub) {
 // audit looks whether the client's grant still stands. The sweep calls it.
 func (c *session) audit(now time.Duration) {
 	a := c.s.access
-	if a.authority.Mode() == auth.None {
+	if a.Mode() == auth.None {
 		return
 	}
-	generation, wall := a.authority.Generation(), time.Now()
+	generation, wall := a.Generation(), time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -435,10 +319,10 @@ func (c *session) audit(now time.Duration) {
 			c.close(closePolicy, "no token within 10 seconds")
 		}
 	case c.generation != generation && !c.renewed(generation):
-		a.revoked.Inc()
+		c.s.checks.Revoked.Inc()
 		c.close(closePolicy, auth.ErrRevoked.Error())
 	case c.grant.Expired(wall):
-		a.expired.Inc()
+		c.s.checks.Expired.Inc()
 		c.close(wire.CloseAuthExpired, auth.ErrExpired.Error())
 	case c.due != 0 && now >= c.due:
 		c.due = 0
@@ -451,7 +335,7 @@ func (c *session) audit(now time.Duration) {
 // renewed gives the client what its grant is after the key file has changed. It reports false when that is nothing.
 func (c *session) renewed(generation uint64) bool {
 	c.generation = generation
-	g, err := c.s.access.authority.Renew(c.grant)
+	g, err := c.s.access.Renew(c.grant)
 	switch {
 	case err != nil:
 		c.s.log.Info("key revoked", zap.String("key", c.grant.Key()), zap.String("subject", c.grant.Subject))
@@ -460,7 +344,7 @@ func (c *session) renewed(generation uint64) bool {
 		return true
 	}
 	if c.party != nil {
-		c.s.access.limit(c.party, g)
+		c.party.Limit(g)
 	}
 	c.tellEnded(c.apply(g))
 	return true

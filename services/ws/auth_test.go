@@ -56,7 +56,7 @@ func asks(t testing.TB, mode, keys string) (path string, change func(*Config)) {
 			t.Fatal(err)
 		}
 	}
-	return path, func(c *Config) { c.Auth.Mode, c.Auth.HS256File, c.Auth.KeysFile = mode, secret, path }
+	return path, func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.HS256File, c.Edge.Auth.KeysFile = mode, secret, path }
 }
 
 func newKey(t testing.TB, subject string, scope auth.Scope) (key, entry string) {
@@ -159,7 +159,7 @@ func TestTokenInUpgrade(t *testing.T) {
 func counted(t testing.TB, e *edge, result string) float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(e.s.access.tokens)
+	registry.MustRegister(e.s.checks.Collectors()[0])
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func counted(t testing.TB, e *edge, result string) float64 {
 }
 
 func TestUnavailableKeys(t *testing.T) {
-	e := startEdge(t, func(c *Config) { c.Auth.Mode, c.Auth.JWKS = "required", "http://127.0.0.1:1/jwks" }).market(5)
+	e := startEdge(t, func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.JWKS = "required", "http://127.0.0.1:1/jwks" }).market(5)
 	resp, _ := e.ask(bearer(sign(`{"alg":"EdDSA","kid":"k"}`, `{}`)))
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "10" {
 		t.Errorf("%v %v", resp.Status, resp.Header)
@@ -369,7 +369,7 @@ func TestSubjectLimits(t *testing.T) {
 		return m.Hello.Limits.Ops == 2
 	})
 	e.end()
-	if n := len(e.s.access.parties); n != 0 {
+	if n := e.s.access.Subjects(); n != 0 {
 		t.Errorf("%d subjects when all have gone", n)
 	}
 }
@@ -541,7 +541,7 @@ func TestSlowIssuer(t *testing.T) {
 	}))
 	defer issuer.Close()
 	defer close(over)
-	e := startEdge(t, func(c *Config) { c.Auth.Mode, c.Auth.JWKS = "optional", issuer.URL }).market(5)
+	e := startEdge(t, func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.JWKS = "optional", issuer.URL }).market(5)
 	const waiting = 100
 	var peers []*peer
 	for range waiting {
@@ -619,12 +619,12 @@ func TestAuthFlags(t *testing.T) {
 			t.Errorf("%v, want an error of %s", err, want)
 		}
 	}
-	f("--auth", func(c *Config) { c.Auth.Mode = "perhaps" })
-	f("--auth", func(c *Config) { c.Auth.Mode = "required" })
-	f("--auth", func(c *Config) { c.Auth.KeysFile = "keys.yaml" })
-	f("--auth-jwks", func(c *Config) { c.Auth.Mode, c.Auth.JWKS = "required", "http://issuer.example/" })
-	f("--auth-hs256-file", func(c *Config) { c.Auth.Mode, c.Auth.HS256File = "required", "/no/such/file" })
-	f("--auth-keys", func(c *Config) { c.Auth.Mode, c.Auth.KeysFile = "required", "/no/such/file" })
-	f("--auth-issuer", func(c *Config) { c.Auth.Mode, c.Auth.KeysFile, c.Auth.Issuer = "required", "k", "i" })
-	f("--auth-audience", func(c *Config) { c.Auth.Mode, c.Auth.KeysFile, c.Auth.Audience = "required", "k", "a" })
+	f("--auth", func(c *Config) { c.Edge.Auth.Mode = "perhaps" })
+	f("--auth", func(c *Config) { c.Edge.Auth.Mode = "required" })
+	f("--auth", func(c *Config) { c.Edge.Auth.KeysFile = "keys.yaml" })
+	f("--auth-jwks", func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.JWKS = "required", "http://issuer.example/" })
+	f("--auth-hs256-file", func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.HS256File = "required", "/no/such/file" })
+	f("--auth-keys", func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.KeysFile = "required", "/no/such/file" })
+	f("--auth-issuer", func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.KeysFile, c.Edge.Auth.Issuer = "required", "k", "i" })
+	f("--auth-audience", func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.KeysFile, c.Edge.Auth.Audience = "required", "k", "a" })
 }

@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,12 +16,9 @@ import (
 // Config of the WebSocket edge.
 type Config struct {
 	Addr       string // host:port; port 0 takes any free one
-	TLSCert    string // PEM files; both or none
-	TLSKey     string
 	MaxConns   int
 	MaxPerIP   int      // connections from one address; 0 is no limit
 	Origins    []string // of web pages that may connect; none is all
-	Proxies    []string // networks whose X-Forwarded-For is believed
 	MaxTopics  int      // of one connection
 	MaxMessage int      // bytes of a client's message
 	Ops        float64  // requests per second of one connection
@@ -32,7 +28,7 @@ type Config struct {
 	Shards     int           // loops that write; 0 is for the fan-out to decide
 	Flush      time.Duration // from one write to the next to the same client
 	Deflate    bool          // accept permessage-deflate
-	Auth       conf.Auth
+	Edge       conf.Edge
 	Mirror     mirror.Config
 
 	maxControl int // bytes that wait for one client; 0 is the fan-out's own
@@ -42,7 +38,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8081", MaxConns: 20_000, MaxPerIP: 1000, MaxTopics: 1000, MaxMessage: 4 << 10, Ops: 50, OpsBurst: 200,
-		Idle: time.Minute, Drain: 5 * time.Second, Deflate: true, Auth: conf.DefaultAuth(), Mirror: mirror.DefaultConfig(),
+		Idle: time.Minute, Drain: 5 * time.Second, Deflate: true, Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(),
 	}
 }
 
@@ -61,15 +57,12 @@ const (
 	unsentBytes      = 16 << 10
 )
 
-// RegisterFlags defines the flags of the edge and of its mirror.
+// RegisterFlags defines the flags of this edge alone; those of Edge and Mirror are shared with other edges.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Addr, "ws-addr", c.Addr, "`ADDRESS` of the WebSocket listener; port 0 takes any free one")
-	fs.StringVar(&c.TLSCert, "tls-cert", c.TLSCert, "PEM `FILE` with the WebSocket listener's certificate (default: no TLS)")
-	fs.StringVar(&c.TLSKey, "tls-key", c.TLSKey, "PEM `FILE` with the key of --tls-cert")
 	fs.IntVar(&c.MaxConns, "ws-max-conns", c.MaxConns, "connections at a time")
 	fs.IntVar(&c.MaxPerIP, "ws-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
 	fs.StringSliceVar(&c.Origins, "ws-origins", c.Origins, "`ORIGIN,…` of the web pages that may connect, such as https://app.example.org or https://*.example.org (default: all)")
-	fs.StringSliceVar(&c.Proxies, "trusted-proxies", c.Proxies, "`CIDR,…` of proxies whose X-Forwarded-For names the client (default: none)")
 	fs.IntVar(&c.MaxTopics, "ws-max-topics", c.MaxTopics, "topics of one connection")
 	fs.IntVar(&c.MaxMessage, "ws-max-message", c.MaxMessage, "bytes of a client's message")
 	fs.Float64Var(&c.Ops, "ws-ops", c.Ops, "requests per second of one connection")
@@ -79,8 +72,6 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Shards, "ws-shards", c.Shards, "loops that write to the clients; 0 takes one for each four processors")
 	fs.DurationVar(&c.Flush, "ws-flush", c.Flush, "from one write to the next to the same client, for very large audiences: 0, 5ms, 20ms or 50ms")
 	fs.BoolVar(&c.Deflate, "ws-deflate", c.Deflate, "compress messages for clients that offer permessage-deflate")
-	c.Auth.RegisterFlags(fs)
-	c.Mirror.RegisterFlags(fs)
 }
 
 // Validate says which flag is wrong.
@@ -89,8 +80,6 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("--ws-addr: %w", err)
 	}
 	switch {
-	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return errors.New("--tls-cert and --tls-key go together")
 	case c.MaxConns < 1:
 		return errors.New("--ws-max-conns: at least 1")
 	case c.MaxPerIP < 0:
@@ -113,19 +102,5 @@ func (c *Config) Validate() error {
 	if _, err := door.ParseOrigins(c.Origins); err != nil {
 		return fmt.Errorf("--ws-origins: %w", err)
 	}
-	if _, err := door.ParseProxies(c.Proxies); err != nil {
-		return fmt.Errorf("--trusted-proxies: %w", err)
-	}
-	return errors.Join(c.Auth.Validate(), c.Mirror.Validate())
-}
-
-func (c *Config) tls() (*tls.Config, error) {
-	if c.TLSCert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}, nil
+	return errors.Join(c.Edge.Validate(), c.Mirror.Validate())
 }

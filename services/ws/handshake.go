@@ -73,7 +73,7 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 	if err != nil {
 		s.refuse(v.conn, err)
 		s.crowd.Leave(v.place, v.seated)
-		s.access.leave(v.who.party)
+		s.access.Leave(v.who.party)
 		return
 	}
 	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go would need more of it.

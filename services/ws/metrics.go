@@ -56,7 +56,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		histogram{ageDesc, &s.hub.Stats().Age, 1e-6},
 		histogram{batchDesc, &s.hub.Stats().Batch, 1},
 	}
-	all = append(all, s.access.collectors()...)
+	all = append(all, s.checks.Collectors()...)
 	hub, mirror := s.hub.Stats(), s.mirror.Stats()
 	for _, c := range []struct {
 		name, help string

@@ -33,6 +33,7 @@ type Deps struct {
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
 	Cluster *stream.Cluster // nil when the caller feeds Mirror itself
+	Access  *door.Access    // shared with other edges, and run by the caller; nil for one of its own
 }
 
 // Server is the edge.
@@ -50,7 +51,9 @@ type Server struct {
 	origins   door.Origins
 	proxies   door.Proxies
 	crowd     *door.Crowd
-	access    *access
+	access    *door.Access
+	ours      bool // access is ours to run
+	checks    *door.Checks
 	workers   *workers
 	start     time.Time
 
@@ -76,12 +79,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	tlsConfig, err := cfg.tls()
+	tlsConfig, err := cfg.Edge.TLS()
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig,
+		cfg: cfg, log: deps.Log, cluster: deps.Cluster, tls: tlsConfig, access: deps.Access, checks: door.NewChecks("ws"),
 		greet: (*session).greet, bounds: newBounds(cfg.MaxMessage),
 		listening: make(chan struct{}), crowd: door.NewCrowd(cfg.MaxConns, cfg.MaxPerIP), workers: newWorkers(), start: time.Now(),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, MaxPass: maxPass, WriteTimeout: writeTimeout, MaxControl: cfg.maxControl}),
@@ -89,11 +92,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.origins, err = door.ParseOrigins(cfg.Origins); err != nil {
 		return nil, err
 	}
-	if s.proxies, err = door.ParseProxies(cfg.Proxies); err != nil {
+	if s.proxies, err = door.ParseProxies(cfg.Edge.Proxies); err != nil {
 		return nil, err
 	}
-	if s.access, err = newAccess(&cfg, s.log); err != nil {
-		return nil, err
+	if s.ours = deps.Access == nil; s.ours {
+		if s.access, err = cfg.Edge.Access(s.log); err != nil {
+			return nil, err
+		}
 	}
 	s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
 	s.beat = s.hub.NewControlTopic()
@@ -137,7 +142,7 @@ func (s *Server) Ready() error {
 	case s.draining.Load():
 		return errors.New("draining")
 	}
-	return errors.Join(s.access.authority.Ready(), s.mirror.Ready())
+	return errors.Join(s.access.Ready(), s.mirror.Ready())
 }
 
 // Run serves until ctx ends; then it sends the clients away and returns when the last of them is gone.
@@ -160,7 +165,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var feeding sync.WaitGroup
 	feeding.Go(func() { s.follow(feed) })
 	feeding.Go(func() { s.keepTime(feed) })
-	feeding.Go(func() { s.access.authority.Run(feed) })
+	if s.ours {
+		feeding.Go(func() { s.access.Run(feed) })
+	}
 	s.workers.start()
 	// So does accept: those who come now are told to go elsewhere.
 	door, shut := context.WithCancel(context.WithoutCancel(ctx))

@@ -72,7 +72,7 @@ func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 		errs: door.Bucket{Rate: 1, Burst: 100}, identity: v.who,
 	}
 	if v.who.party == nil { // otherwise the subject's bucket counts, if it has one
-		c.ops = s.access.bucket(c.opsRate())
+		c.ops = s.bucket(c.opsRate())
 	}
 	if t.protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
@@ -108,7 +108,7 @@ func (c *session) greet(number uint64) {
 			Proto: wire.Proto, Conn: strconv.FormatUint(number, 36), Time: market.FromTime(time.Now()),
 			Limits: c.limits(),
 			Resume: wire.Resume{Msgs: uint32(c.s.cfg.Mirror.RingEntries), Ms: uint32(c.s.cfg.Mirror.RingAge.Milliseconds())},
-			Auth:   c.s.access.authority.Mode().String(),
+			Auth:   c.s.access.Mode().String(),
 		})
 	})
 	c.mu.Lock()
@@ -167,7 +167,7 @@ func (c *session) end() {
 	c.s.metrics.closed(int(c.why.Load()))
 	c.s.remove(c)
 	c.s.crowd.Leave(c.place, true)
-	c.s.access.leave(c.party)
+	c.s.access.Leave(c.party)
 }
 
 func (s *subscription) cancel() {

@@ -669,7 +669,7 @@ func TestClientThatNeverReads(t *testing.T) {
 
 func TestClientThatNeverReadsTLS(t *testing.T) {
 	cert, keyFile, pool := certificate(t)
-	e := startEdge(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, keyFile }).market(500)
+	e := startEdge(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }).market(500)
 	p := e.dial()
 	e.roots = pool
 	p.secure(pool)
@@ -731,7 +731,7 @@ func testStoppedClient(t *testing.T, e *edge, p *peer) {
 
 func TestTLS(t *testing.T) {
 	cert, keyFile, pool := certificate(t)
-	e := startEdge(t, func(c *Config) { c.TLSCert, c.TLSKey = cert, keyFile }).market(50)
+	e := startEdge(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }).market(50)
 	e.roots = pool
 	p := e.connect(wire.SubprotocolSBE)
 	p.send(`{"op":"sub","id":1,"topics":[{"ch":"book","sym":"BTC-USDT"}]}`)
@@ -766,7 +766,7 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	f("--ws-addr", func(c *Config) { c.Addr = "nonsense" })
-	f("--tls-cert", func(c *Config) { c.TLSCert = "x" })
+	f("--tls-cert", func(c *Config) { c.Edge.TLSCert = "x" })
 	f("--ws-max-message", func(c *Config) { c.MaxMessage = 1 << 30 })
 	f("--ws-ops", func(c *Config) { c.Ops = 0 })
 	f("--ring-age", func(c *Config) { c.Mirror.RingAge = 0 })

@@ -59,7 +59,7 @@ func wsCommand() *cobra.Command {
 	cfg := ws.DefaultConfig()
 	p := process{
 		use: "ws", short: "Serve order books, trades, tickers and bars over WebSocket",
-		flags:    []flags{&cfg},
+		flags:    []flags{&cfg, &cfg.Edge, &cfg.Mirror},
 		validate: cfg.Validate,
 		start: func(d deps) (runner, error) {
 			return ws.New(cfg, ws.Deps{Log: d.log, Metrics: d.metrics, Cluster: d.cluster})

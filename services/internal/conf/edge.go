@@ -6,6 +6,9 @@ import (
 	"fmt"
 
 	"github.com/spf13/pflag"
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // Edge is what the edges have in common: how clients reach them, and which clients they take.
@@ -29,6 +32,9 @@ func (c *Edge) RegisterFlags(fs *pflag.FlagSet) {
 
 // Validate says which flag is wrong.
 func (c *Edge) Validate() error {
+	if _, err := door.ParseProxies(c.Proxies); err != nil {
+		return fmt.Errorf("--trusted-proxies: %w", err)
+	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key go together")
 	}
@@ -45,4 +51,19 @@ func (c *Edge) TLS() (*tls.Config, error) {
 		return nil, fmt.Errorf("--tls-cert: %w", err)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}, nil
+}
+
+// Access reads what tokens are checked by. Whoever opens it runs it, and the log is told of what can't be read later on.
+func (c *Edge) Access(log *zap.Logger) (*door.Access, error) {
+	authority, err := c.Auth.Open(func(source string, err error) {
+		if err != nil {
+			log.Error("what tokens are checked by can't be read; going on with what was there", zap.String("source", source), zap.Error(err))
+			return
+		}
+		log.Info("what tokens are checked by is good again", zap.String("source", source))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return door.NewAccess(authority), nil
 }
