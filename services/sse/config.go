@@ -24,13 +24,15 @@ type Config struct {
 	Flush    time.Duration // from one write to the next to the same client
 	Edge     conf.Edge
 	Mirror   mirror.Config
+
+	stall time.Duration // how long a stream may make no progress
 }
 
 // DefaultConfig listens on loopback, port 8080, without TLS.
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 10_000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
-		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(),
+		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), stall: stallTimeout,
 	}
 }
 

@@ -12,32 +12,47 @@ import (
 // hangups sees peers that hang up, by an epoll instance of its own: a connection costs a place in a map, and no goroutine
 // that reads. What a peer sends besides stays in the kernel, which bounds it.
 type hangups struct {
-	file *os.File
-	fd   int
 	done sync.WaitGroup
 
 	mu      sync.Mutex
+	file    *os.File // the epoll instance, made for the first client
+	fd      int
+	failed  error
 	clients map[uint64]*client // by number, which is never used again
 }
 
-func newHangups() (*hangups, error) {
+// start makes the epoll instance, unless it has been made. h.mu is held.
+func (h *hangups) start() error {
+	if h.file != nil || h.failed != nil {
+		return h.failed
+	}
+	h.file, h.fd, h.failed = newEpoll()
+	if h.failed != nil {
+		return h.failed
+	}
+	raw, err := h.file.SyscallConn()
+	if err != nil {
+		h.failed = fmt.Errorf("epoll: %w", err)
+		return h.failed
+	}
+	h.clients = make(map[uint64]*client)
+	h.done.Go(func() { h.loop(raw) })
+	return nil
+}
+
+func newEpoll() (*os.File, int, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
+		return nil, 0, fmt.Errorf("epoll: %w", err)
 	}
 	if err := syscall.SetNonblock(fd, true); err != nil { // or else the runtime does not watch it
-		return nil, errors.Join(fmt.Errorf("epoll: %w", err), syscall.Close(fd))
+		return nil, 0, errors.Join(fmt.Errorf("epoll: %w", err), syscall.Close(fd))
 	}
-	h := &hangups{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), clients: make(map[uint64]*client)}
-	raw, err := h.file.SyscallConn()
-	if err == nil {
-		err = h.file.SetReadDeadline(time.Time{}) // fails when the runtime does not watch it after all
+	file := os.NewFile(uintptr(fd), "epoll")
+	if err := file.SetReadDeadline(time.Time{}); err != nil { // the runtime does not watch it after all
+		return nil, 0, errors.Join(fmt.Errorf("epoll: %w", err), file.Close())
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("epoll: %w", err), h.file.Close())
-	}
-	h.done.Go(func() { h.loop(raw) })
-	return h, nil
+	return file, fd, nil
 }
 
 // watch begins to watch a client. It reports false for connections that have no descriptor of their own.
@@ -54,9 +69,14 @@ func (h *hangups) watch(c *client) bool {
 		return false
 	}
 	h.mu.Lock()
-	h.clients[c.number] = c
+	failed := h.start()
+	if failed == nil {
+		h.clients[c.number] = c
+	}
 	h.mu.Unlock()
-	failed := error(nil)
+	if failed != nil {
+		return false
+	}
 	ev := syscall.EpollEvent{Events: syscall.EPOLLRDHUP | syscall.EPOLLONESHOT, Fd: int32(uint32(c.number)), Pad: int32(uint32(c.number >> 32))}
 	err = raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(h.fd, syscall.EPOLL_CTL_ADD, int(fd), &ev) })
 	if err != nil {
@@ -101,6 +121,11 @@ func (h *hangups) loop(raw syscall.RawConn) {
 }
 
 func (h *hangups) close() {
-	_ = h.file.Close() // ends the loop
+	h.mu.Lock()
+	file := h.file
+	h.mu.Unlock()
+	if file != nil {
+		_ = file.Close() // ends the loop
+	}
 	h.done.Wait()
 }

@@ -5,8 +5,6 @@ package sse
 // hangups watches nothing where there is no epoll: a goroutine reads from each client instead.
 type hangups struct{}
 
-func newHangups() (*hangups, error) { return &hangups{}, nil }
-
 func (*hangups) watch(*client) bool { return false }
 func (*hangups) forget(*client)     {}
 func (*hangups) close()             {}

@@ -58,8 +58,9 @@ func parseID(id string) (logID string, p position, ok bool) {
 	if rest == noPosition {
 		return logID, p, true
 	}
-	b, err := base64.RawURLEncoding.DecodeString(rest)
-	if err != nil || len(b) < 2 || b[0] == 0 || len(b) < int(b[0])+1 {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(rest)
+	if err != nil || strings.ContainsAny(rest, "\r\n") || // which the decoder lets pass
+		len(b) < 2 || b[0] == 0 || len(b) < int(b[0])+1 {
 		return "", p, false
 	}
 	bitmap, b := b[1:1+int(b[0])], b[1+int(b[0]):]

@@ -44,7 +44,7 @@ type Server struct {
 	start   time.Time
 
 	metrics *metrics
-	hangups *hangups // while it serves
+	hangups hangups
 	ends    *ends
 
 	listening chan struct{}
@@ -75,7 +75,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
 		access: deps.Access, checks: door.NewChecks("sse"),
 		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
-		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: stallTimeout}),
+		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: cfg.stall}),
 	}
 	if s.ours = deps.Access == nil; s.ours {
 		if s.access, err = cfg.Edge.Access(s.log); err != nil {
@@ -96,7 +96,7 @@ const (
 	headerTimeout = 5 * time.Second  // for a request to arrive
 	idleTimeout   = 75 * time.Second // between requests
 	answerTimeout = 60 * time.Second // for a peer to take an answer; a stream has stallTimeout
-	stallTimeout  = 15 * time.Second // for a stream whose client reads nothing
+	stallTimeout  = 15 * time.Second // for a stream whose client takes nothing
 	maxHeader     = 16 << 10
 )
 
@@ -203,10 +203,6 @@ func (s *Server) Run(ctx context.Context) error {
 
 // Serve is Run on a listener that is open already, and closes it.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	var err error
-	if s.hangups, err = newHangups(); err != nil {
-		return errors.Join(err, ln.Close())
-	}
 	defer s.hangups.close()
 	s.addr = ln.Addr().String()
 	close(s.listening)
@@ -226,6 +222,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	served := make(chan error, 1)
 	feeding.Go(func() { served <- http.Serve(ln) })
+	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-served:

@@ -52,7 +52,9 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 	}
 	at := v.join(f, r)
 	c := &client{s: s, view: v, form: f}
-	first := fanout.RawFrame(s.appendHello(appendHeader(nil, ctx, f), v, f, &at), 0)
+	hello := s.hello(v, f, &at)
+	first := fanout.RawFrame(append(appendHeader(nil, ctx, f), hello.Bytes()...), 0)
+	first.Tag = hello.Tag
 	s.take(ctx, c, &at, first)
 }
 
@@ -169,8 +171,8 @@ func headOnly(ctx *fasthttp.RequestCtx, f form) {
 	ctx.Response.SkipBody = true
 }
 
-// hello is a stream's first event.
-type hello struct {
+// greeting is what a stream's first event says.
+type greeting struct {
 	Proto    int    `json:"proto"`
 	Channel  string `json:"ch"`
 	Interval string `json:"iv,omitempty"`
@@ -183,9 +185,9 @@ type hello struct {
 	MaxAgeMs int64  `json:"max_age_ms,omitempty"`
 }
 
-// appendHello appends the first event as a frame of the form.
-func (s *Server) appendHello(b []byte, v *view, f form, at *place) []byte {
-	h := hello{
+// hello makes the first event.
+func (s *Server) hello(v *view, f form, at *place) *fanout.Frame {
+	h := greeting{
 		Proto: 1, Channel: v.channel.String(), Symbols: v.syms, RateMs: v.rate.Milliseconds(), Conn: s.connName(),
 		Time: market.FromTime(time.Now()).Micros(), How: "snapshot", BeatMs: heartbeat.Milliseconds(), MaxAgeMs: s.cfg.MaxAge.Milliseconds(),
 	}
@@ -203,7 +205,7 @@ func (s *Server) appendHello(b []byte, v *view, f form, at *place) []byte {
 		panic("sse: a hello that is no JSON: " + err.Error()) // it holds strings and numbers
 	}
 	text := appendRetry(nil, 2*time.Second, 5*time.Second)
-	return append(b, f.frame(appendEvent(text, at.id, "hello", body)).Bytes()...)
+	return f.frame(appendEvent(text, at.id, "hello", body))
 }
 
 // appendRetry appends how long a client waits before it connects anew, at random within bounds. An event must follow: a

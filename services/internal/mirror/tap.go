@@ -108,6 +108,7 @@ func (in *Instrument) tap(t Tap, what *Tapped) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	f := in.feedOf(wire.Topic{Channel: what.Channel, Interval: what.Interval})
+	f.tell() // so that what t is told of next differs from what it begins with
 	at := in.look(f)
 	at.Offset = in.part.offset
 	if what.Recent > 0 {
