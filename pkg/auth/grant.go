@@ -58,6 +58,9 @@ func (g *Grant) Key() string { return g.key }
 // Expired tells whether the token's time is over.
 func (g *Grant) Expired(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
 
+// Every tells whether the grant covers all symbols, those to come too.
+func (g *Grant) Every() bool { return g != nil && g.every }
+
 // Denial says why a topic is out of reach.
 type Denial uint8
 

@@ -22,6 +22,8 @@ type Config struct {
 	Drain    time.Duration // how long clients are sent away at the end
 	Shards   int           // loops that write; 0 is for the fan-out to decide
 	Flush    time.Duration // from one write to the next to the same client
+	Cookie   string        // with a token; empty is none
+	Origins  []string      // of the web pages whose visitors' cookies count
 	Edge     conf.Edge
 	Mirror   mirror.Config
 
@@ -43,6 +45,8 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxPerIP, "sse-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
 	fs.IntVar(&c.MaxViews, "sse-max-views", c.MaxViews, "different streams (channel, symbols, rate) at a time")
 	fs.DurationVar(&c.MaxAge, "sse-max-age", c.MaxAge, "how long a stream lasts, give or take a fifth, before its client is asked to connect anew; 0 for ever")
+	fs.StringVar(&c.Cookie, "sse-cookie", c.Cookie, "`NAME` of a cookie that may hold the token of who visits a page of --sse-origins (default: none)")
+	fs.StringSliceVar(&c.Origins, "sse-origins", c.Origins, "`ORIGIN,…` of the web pages whose visitors' cookies count, such as https://app.example.org; pages of others may read what needs no cookie")
 	fs.DurationVar(&c.Drain, "sse-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
 	fs.IntVar(&c.Shards, "sse-shards", c.Shards, "loops that write to the clients; 0 takes one for each four processors")
 	fs.DurationVar(&c.Flush, "sse-flush", c.Flush, "from one write to the next to the same client, for very large audiences: 0, 5ms, 20ms or 50ms")
@@ -69,5 +73,5 @@ func (c *Config) Validate() error {
 	case c.Flush < 0 || c.Flush > time.Second:
 		return errors.New("--sse-flush: from 0 to 1s")
 	}
-	return errors.Join(c.Edge.Validate(), c.Mirror.Validate())
+	return errors.Join(c.checkCookie(), c.Edge.Validate(), c.Mirror.Validate())
 }

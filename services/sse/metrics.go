@@ -49,6 +49,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		count("sse_conflated_total", "Chunks that slow clients got merged or not at all.", stats.Conflated.Load),
 		count("sse_blocked_total", "Times a client's socket was full.", stats.Blocked.Load),
 	}
+	all = append(all, s.checks.Collectors()...)
 	if reg == nil {
 		return m, nil
 	}

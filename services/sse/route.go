@@ -9,7 +9,7 @@ import (
 // handle answers a request.
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
-	h.Set("Access-Control-Allow-Origin", "*")
+	s.cors(ctx)
 	path := string(ctx.Path())
 	if ctx.IsOptions() {
 		preflight(ctx)

@@ -39,6 +39,8 @@ type Server struct {
 	access  *door.Access
 	ours    bool // access is ours to run
 	checks  *door.Checks
+	origins door.Origins // of web pages whose visitors' cookies count
+	proxies door.Proxies
 	hub     *fanout.Hub
 	tls     *tls.Config
 	start   time.Time
@@ -76,6 +78,12 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		access: deps.Access, checks: door.NewChecks("sse"),
 		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: cfg.stall}),
+	}
+	if s.origins, err = door.ParseOrigins(cfg.Origins); err != nil {
+		return nil, err
+	}
+	if s.proxies, err = door.ParseProxies(cfg.Edge.Proxies); err != nil {
+		return nil, err
 	}
 	if s.ours = deps.Access == nil; s.ours {
 		if s.access, err = cfg.Edge.Access(s.log); err != nil {
