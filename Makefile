@@ -65,6 +65,7 @@ lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
 
 generate: ## rewrite golden files and the examples in the docs
 	$(GO) test -count=1 ./pkg/wire/... -update
+	$(GO) test -count=1 -run TestExamples ./services/sse -update
 
 tidy: ## go work sync, then go mod tidy in every module
 	$(GO) work sync

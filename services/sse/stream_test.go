@@ -108,7 +108,7 @@ func (l *events) gap(inst uint32) {
 func (l *events) bar(inst uint32, iv market.Interval) {
 	l.bars[inst]++
 	seq := l.bars[inst]
-	start := market.FromMicros(epoch*1_000_000 + int64(seq)*iv.Duration().Microseconds())
+	start := market.FromTime(time.Now().Add(time.Duration(seq)*iv.Duration() - 100*iv.Duration())).Truncate(iv.Duration())
 	l.append(partitionOf(inst), wire.TemplateBar, wire.AppendBar(nil, &market.Bar{
 		Head: head(inst, seq), Interval: iv, Start: start, Open: 1, High: 3, Low: 1, Close: 2, Volume: 7, Trades: 2, Final: true,
 	}))
