@@ -9,7 +9,9 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/fanout"
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // client is one stream's connection. It costs no goroutine: the hub writes, the watcher sees when the peer hangs up, and the
@@ -21,11 +23,14 @@ type client struct {
 	net    net.Conn
 	conn   *fanout.Conn
 	sub    *fanout.Sub
+	grant  *auth.Grant // guarded by Server.clientsMu
+	party  *door.Party
 	number uint64
 	ends   time.Duration // when it has lasted long enough; 0 is never
 	mu     sync.Mutex    // held while it is being attached; what follows Closed waits for that
 	index  int           // in Server.clients, guarded by clientsMu
-	parted time.Duration // when it was sent away, guarded by clientsMu
+	going  bool          // it is being sent away, guarded by clientsMu
+	parted time.Duration // when it had been told everything, guarded by clientsMu
 }
 
 // take takes the connection away from fasthttp.
@@ -39,6 +44,7 @@ func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, at *place, first *fan
 		if err := s.attach(c, at, first); err != nil {
 			_ = conn.Close()
 			s.leave(c.view)
+			s.access.Leave(c.party)
 			return
 		}
 		if !s.hangups.watch(c) {
@@ -109,6 +115,7 @@ func (c *client) Closed(err error) {
 	defer c.mu.Unlock()
 	c.sub.Cancel()
 	c.s.leave(c.view)
+	c.s.access.Leave(c.party)
 	c.s.metrics.ended(err)
 	c.s.metrics.streams.Dec()
 	if err != fanout.ErrClosed { //nolint:errorlint // it comes as it is
@@ -137,6 +144,13 @@ func (c *client) hangUp() {
 
 // part sends the client away.
 func (c *client) part(why string) {
+	c.s.clientsMu.Lock()
+	going := c.going
+	c.going = true
+	c.s.clientsMu.Unlock()
+	if going {
+		return
+	}
 	c.s.metrics.goodbyes.WithLabelValues(why).Inc()
 	c.conn.Close(goodbye(c.form, why))
 }
@@ -147,18 +161,28 @@ const closeTimeout = 2 * time.Second
 // sweepClients sends away those who have been here long, and hangs up on those who were sent away and stay.
 func (s *Server) sweepClients(now time.Duration) {
 	s.clientsMu.Lock()
-	var old, parted []*client
+	var old, parted, lapsed []*client
 	for _, c := range s.clients {
 		switch {
 		case c.parted != 0:
 			if now-c.parted > closeTimeout {
 				parted = append(parted, c)
 			}
+		case c.going:
 		case c.ends != 0 && now > c.ends:
 			old = append(old, c)
+		default:
+			if g := s.renew(c.grant, &c.view.spec); g != nil {
+				c.grant = g
+			} else {
+				lapsed = append(lapsed, c)
+			}
 		}
 	}
 	s.clientsMu.Unlock()
+	for _, c := range lapsed {
+		c.part("expired")
+	}
 	for _, c := range old {
 		c.part("age")
 	}

@@ -14,12 +14,21 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // stream answers a request for /v1/sse/{name}: with a stream, or for those who prefer JSON with one answer.
 func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 	p, wrong := parseSpec(name, func(param string) string { return string(ctx.QueryArgs().Peek(param)) })
 	if wrong != nil {
+		fail(ctx, *wrong)
+		return
+	}
+	grant, ok := s.admit(ctx)
+	if !ok {
+		return
+	}
+	if wrong := s.permitted(grant, &p); wrong != nil {
 		fail(ctx, *wrong)
 		return
 	}
@@ -50,8 +59,16 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		s.turnAway(ctx, "behind")
 		return
 	}
+	var party *door.Party
+	if !grant.Anonymous() {
+		if party = s.access.Join(grant); party == nil {
+			s.leave(v)
+			s.turnAway(ctx, "overload")
+			return
+		}
+	}
 	at := v.join(f, r)
-	c := &client{s: s, view: v, form: f}
+	c := &client{s: s, view: v, form: f, grant: grant, party: party}
 	hello := s.hello(v, f, &at)
 	first := fanout.RawFrame(append(appendHeader(nil, ctx, f), hello.Bytes()...), 0)
 	first.Tag = hello.Tag
