@@ -22,6 +22,18 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (grant *auth.Grant, ok bool) {
 	if s.access.Mode() == auth.None {
 		return s.access.Anonymous(), true
 	}
+	if wrong := exposedToken(ctx); wrong != nil {
+		fail(ctx, *wrong)
+		return nil, false
+	}
+	if ticket := ctx.QueryArgs().Peek("ticket"); len(ticket) > 0 && len(bearers(ctx)) == 0 {
+		grant, wrong := s.redeem(string(ticket))
+		if wrong != nil {
+			challenge(ctx, *wrong)
+			return nil, false
+		}
+		return grant, true
+	}
 	tokens := s.tokensOf(ctx)
 	if len(tokens) > 1 {
 		challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: "more than one token"})
@@ -185,6 +197,19 @@ func (s *Server) renew(g *auth.Grant, p *spec) *auth.Grant {
 		return nil
 	}
 	return now
+}
+
+// join counts a stream of the grant's subject in, or says that the subject has as many connections as it may, over all edges
+// of this process. Whoever joins a party has s.access.Leave count the stream out; without a token there is none.
+func (s *Server) join(g *auth.Grant) (*door.Party, *problem) {
+	if g.Anonymous() {
+		return nil, nil
+	}
+	p := s.access.Join(g)
+	if p == nil {
+		return nil, &problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many connections by this token's subject"}
+	}
+	return p, nil
 }
 
 // placeOf is where a request comes from, as far as clients are told apart by it.

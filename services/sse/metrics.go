@@ -15,6 +15,7 @@ type metrics struct {
 	renders  [numForms]prometheus.Counter
 	ends     *prometheus.CounterVec
 	goodbyes *prometheus.CounterVec
+	tickets  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
@@ -24,6 +25,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sse_streams_ended_total", Help: "Streams that have ended, by why: asked (goodbye), slow, gone.",
 		}, []string{"why"}),
+		tickets:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sse_tickets_total", Help: "Tickets given, used, refused as not good, or not given because there were too many (full)."}, []string{"result"}),
 		goodbyes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sse_goodbyes_total", Help: "Streams sent away, by why."}, []string{"why"}),
 	}
 	renders := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -37,7 +39,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	all := []prometheus.Collector{
-		m.streams, m.batches, m.ends, m.goodbyes, renders,
+		m.streams, m.batches, m.ends, m.goodbyes, m.tickets, renders,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sse_views", Help: "Different streams that are open or were a moment ago."}, func() float64 {
 			s.viewsMu.Lock()
 			defer s.viewsMu.Unlock()

@@ -15,6 +15,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		preflight(ctx)
 		return
 	}
+	if path == "/v1/ticket" {
+		s.giveTicket(ctx)
+		return
+	}
 	if !ctx.IsGet() && !ctx.IsHead() {
 		h.Set("Allow", "GET, HEAD, OPTIONS")
 		fail(ctx, problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "only GET, HEAD and OPTIONS"})
@@ -33,7 +37,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 // preflight answers what a browser asks before it sends a request with headers of its own.
 func preflight(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS") // POST is for tickets
 	h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control, Content-Type")
 	h.Set("Access-Control-Max-Age", "86400")
 	ctx.SetStatusCode(fasthttp.StatusNoContent)

@@ -41,6 +41,7 @@ type Server struct {
 	checks  *door.Checks
 	origins door.Origins // of web pages whose visitors' cookies count
 	proxies door.Proxies
+	tickets *tickets
 	hub     *fanout.Hub
 	tls     *tls.Config
 	start   time.Time
@@ -75,7 +76,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
-		access: deps.Access, checks: door.NewChecks("sse"),
+		access: deps.Access, tickets: newTickets(), checks: door.NewChecks("sse"),
 		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: cfg.stall}),
 	}
