@@ -199,19 +199,6 @@ func (s *Server) renew(g *auth.Grant, p *spec) *auth.Grant {
 	return now
 }
 
-// join counts a stream of the grant's subject in, or says that the subject has as many connections as it may, over all edges
-// of this process. Whoever joins a party has s.access.Leave count the stream out; without a token there is none.
-func (s *Server) join(g *auth.Grant) (*door.Party, *problem) {
-	if g.Anonymous() {
-		return nil, nil
-	}
-	p := s.access.Join(g)
-	if p == nil {
-		return nil, &problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many connections by this token's subject"}
-	}
-	return p, nil
-}
-
 // placeOf is where a request comes from, as far as clients are told apart by it.
 func (s *Server) placeOf(ctx *fasthttp.RequestCtx) door.Place {
 	return door.PlaceOf(s.addressOf(ctx))
