@@ -33,15 +33,47 @@ type client struct {
 	parted time.Duration // when it had been told everything, guarded by clientsMu
 }
 
-// take takes the connection away from fasthttp.
-func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, at *place, first *fanout.Frame) {
+// hijack takes the connection away from fasthttp, which never does it when the connection breaks meanwhile: what has to be
+// given back is taken by then, and not before.
+func (s *Server) hijack(ctx *fasthttp.RequestCtx, then func(net.Conn)) {
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
 		if u, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
 			conn = u.UnsafeConn()
 		}
+		s.clientsMu.Lock()
+		over := s.over
+		if !over {
+			s.taken.Add(1)
+		}
+		s.clientsMu.Unlock()
+		if over {
+			_ = conn.Close()
+			return
+		}
+		defer s.taken.Done()
+		then(conn)
+	})
+}
+
+// take makes a stream of the connection.
+func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, p spec, r resume) {
+	head := appendHeader(nil, ctx, c.form)
+	s.hijack(ctx, func(conn net.Conn) {
 		c.net = conn
-		if err := s.attach(c, at, first); err != nil {
+		if !c.grant.Anonymous() {
+			if c.party = s.access.Join(c.grant); c.party == nil {
+				s.farewell(conn, head, c.form, "overload")
+				return
+			}
+		}
+		var wrong *problem
+		if c.view, wrong = s.enter(p); wrong != nil { // it was there a moment ago
+			s.access.Leave(c.party)
+			s.farewell(conn, head, c.form, "overload")
+			return
+		}
+		if err := s.attach(c, c.view.join(c.form, r), head); err != nil {
 			_ = conn.Close()
 			s.leave(c.view)
 			s.access.Leave(c.party)
@@ -54,7 +86,8 @@ func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, at *place, first *fan
 	})
 }
 
-func (s *Server) attach(c *client, at *place, first *fanout.Frame) error {
+// attach gives the connection to the hub.
+func (s *Server) attach(c *client, at place, head []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.net.SetDeadline(time.Time{}); err != nil { // those of the request would end the stream
@@ -73,13 +106,21 @@ func (s *Server) attach(c *client, at *place, first *fanout.Frame) error {
 		conn.Observe(new(tally))
 	}
 	c.sub = conn.Subscribe(at.log, fanout.Start{Position: at.next, Seq: at.seq})
-	if at.first != nil {
-		first = fanout.Chain(first, again(at.first))
-	}
-	c.sub.Begin(first)
+	c.sub.Begin(s.opening(c, &at, head))
 	s.add(c)
 	c.sub.Go()
 	return nil
+}
+
+// opening is what a stream begins with.
+func (s *Server) opening(c *client, at *place, head []byte) *fanout.Frame {
+	hello := s.hello(c.view, c.form, at)
+	first := fanout.RawFrame(append(head, hello.Bytes()...), 0)
+	first.Tag = hello.Tag
+	if at.first == nil {
+		return first
+	}
+	return fanout.Chain(first, again(at.first))
 }
 
 // add counts a client in.

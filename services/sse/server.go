@@ -62,6 +62,8 @@ type Server struct {
 
 	clientsMu sync.Mutex
 	clients   []*client // each knows its place
+	over      bool      // no connection is taken from fasthttp any more
+	taken     sync.WaitGroup
 	number    uint64
 }
 
@@ -245,8 +247,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	_ = ln.Close() // Shutdown has closed it, unless Serve had not begun
 	stop()
 	feeding.Wait()
+	s.clientsMu.Lock()
+	s.over = true
+	s.clientsMu.Unlock()
 	s.hub.Close()
 	s.hangUpAll()
+	s.taken.Wait()
 	return err
 }
 

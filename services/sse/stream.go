@@ -14,7 +14,6 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
-	"github.com/tickwire/tickwire/services/internal/door"
 )
 
 // stream answers a request for /v1/sse/{name}: with a stream, or for those who prefer JSON with one answer.
@@ -33,7 +32,7 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		return
 	}
 	asJSON := prefersJSON(ctx)
-	if s.draining.Load() && !asJSON {
+	if s.draining.Load() && !asJSON && !ctx.IsHead() {
 		s.turnAway(ctx, "drain")
 		return
 	}
@@ -47,32 +46,18 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		s.poll(ctx, v)
 		return
 	}
+	defer s.leave(v) // the client that comes of this counts for itself
 	f := formOf(ctx, &p)
 	if ctx.IsHead() {
-		s.leave(v)
 		headOnly(ctx, f)
 		return
 	}
 	r := v.parseResume(lastEventID(ctx))
 	if s.await(v, r) {
-		s.leave(v)
 		s.turnAway(ctx, "behind")
 		return
 	}
-	var party *door.Party
-	if !grant.Anonymous() {
-		if party = s.access.Join(grant); party == nil {
-			s.leave(v)
-			s.turnAway(ctx, "overload")
-			return
-		}
-	}
-	at := v.join(f, r)
-	c := &client{s: s, view: v, form: f, grant: grant, party: party}
-	hello := s.hello(v, f, &at)
-	first := fanout.RawFrame(append(appendHeader(nil, ctx, f), hello.Bytes()...), 0)
-	first.Tag = hello.Tag
-	s.take(ctx, c, &at, first)
+	s.take(ctx, &client{s: s, form: f, grant: grant}, p, r)
 }
 
 // prefersJSON tells whether the request is for one answer instead of a stream.
@@ -253,12 +238,21 @@ func (s *Server) turnAway(ctx *fasthttp.RequestCtx, why string) {
 	if !ctx.Request.Header.IsHTTP11() {
 		f = bare
 	}
+	head := appendHeader(nil, ctx, f)
+	s.hijack(ctx, func(conn net.Conn) { s.farewell(conn, head, f, why) })
+}
+
+// farewell writes a whole stream that consists of a goodbye.
+func (s *Server) farewell(conn net.Conn, head []byte, f form, why string) {
 	s.metrics.goodbyes.WithLabelValues(why).Inc()
-	b := append(appendHeader(nil, ctx, f), goodbye(f, why).Bytes()...)
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(func(conn net.Conn) {
-		defer func() { _ = conn.(interface{ UnsafeConn() net.Conn }).UnsafeConn().Close() }()
-		_ = conn.SetWriteDeadline(time.Now().Add(headerTimeout))
-		_, _ = conn.Write(b) // if it does not get there, nobody waits for it
-	})
+	last := goodbye(f, why)
+	b := append(head, last.Bytes()...)
+	if f == gzipped {
+		sent := new(tally)
+		sent.Sent(last)
+		b = append(b, sent.Last().Bytes()...)
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(headerTimeout))
+	_, _ = conn.Write(b) // if it does not get there, nobody waits for it
+	_ = conn.Close()
 }
