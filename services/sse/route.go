@@ -44,7 +44,14 @@ func preflight(ctx *fasthttp.RequestCtx) {
 }
 
 // page serves what is not the API: the OpenAPI document and the browsers' module.
-func (s *Server) page(ctx *fasthttp.RequestCtx, _ string) { notFound(ctx) }
+func (s *Server) page(ctx *fasthttp.RequestCtx, path string) {
+	switch path {
+	case modulePath:
+		s.module(ctx)
+	default:
+		notFound(ctx)
+	}
+}
 
 func notFound(ctx *fasthttp.RequestCtx) {
 	fail(ctx, problem{Status: fasthttp.StatusNotFound, Code: "bad_request", Detail: "there is nothing here; /v1/streams lists what there is"})
