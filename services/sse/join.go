@@ -55,7 +55,7 @@ type place struct {
 	log    *fanout.Topic
 	next   uint64 // position of the first chunk for it
 	seq    market.Sequence
-	id     []byte        // of what it has once it has had first
+	id     []byte        // of what it has before first; nil when that is nothing
 	first  *fanout.Frame // snapshot or replay, shared; nil when there is nothing
 	replay bool
 }
@@ -100,13 +100,15 @@ func (v *view) join(f form, r resume) (p place) {
 		}
 		r.reset = resetTooOld
 	}
-	p.id = v.appendID(nil)
+	if !v.dated() { // otherwise the snapshot tells its place: who has not got that far has nothing to go on from
+		p.id = v.appendID(nil)
+	}
 	p.first = v.shoot(f, r.reset)
 	return p
 }
 
-// replay renders the events between a place and the end of the logs. It fails when some of them are not there any more, or
-// are too many. v.mu is held.
+// replay renders the events between a place and the end of the logs, and the states as they are now. It fails when some of
+// the events are not there any more, or are too many. v.mu is held.
 func (v *view) replay(f form, from position) (*fanout.Frame, bool) {
 	key := string(from.appendBinary([]byte{byte(f)}))
 	if fr, ok := v.replays[key]; ok {
@@ -124,11 +126,11 @@ func (v *view) replay(f form, from position) (*fanout.Frame, bool) {
 			return nil, false
 		}
 	}
-	var fr *fanout.Frame
-	if len(b) > 0 {
-		fr = f.frame(b)
-		v.s.metrics.encoded(f)
+	for _, it := range v.items { // it may have changed while the client was away, and a replay has no snapshot to say so
+		b = v.appendStatus(b, it, it.seq)
 	}
+	fr := f.frame(b)
+	v.s.metrics.encoded(f)
 	if v.replays == nil {
 		v.replays = make(map[string]*fanout.Frame)
 	}

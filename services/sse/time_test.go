@@ -67,8 +67,8 @@ func TestHeartbeats(t *testing.T) {
 		plain.expect("hello")
 		plain.expect("snapshot")
 		visible := open("/v1/sse/trades?symbols=BTC-USDT&hb=event")
-		first := visible.expect("hello").id
-		visible.expect("snapshot")
+		visible.expect("hello")
+		first := visible.expect("snapshot").id
 		began := time.Now()
 		expect := func(r *reader, name string, after time.Duration) message {
 			t.Helper()

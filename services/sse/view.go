@@ -241,10 +241,7 @@ func (v *view) beat() {
 func (v *view) look(it *item, at *mirror.Look, updates []update) []update {
 	if at.State != it.state || at.Why != it.why {
 		it.state, it.why = at.State, at.Why
-		updates = append(updates, update{it, appendEvent(nil, nil, "status", wire.AppendTopicStatusJSON(nil, &wire.TopicStatus{
-			Topic: wire.Topic{Channel: v.channel, Sym: it.in.Sym(), Interval: v.interval},
-			State: at.State, Why: at.Why, Sequence: at.Sequence, Time: market.FromTime(time.Now()),
-		}))})
+		updates = append(updates, update{it, v.appendStatus(nil, it, at.Sequence)})
 	}
 	if v.channel == market.Trades {
 		if it.seq.Compare(at.Sequence) < 0 && v.broken {
@@ -260,6 +257,14 @@ func (v *view) look(it *item, at *mirror.Look, updates []update) []update {
 		it.seq = at.Sequence
 	}
 	return updates
+}
+
+// appendStatus appends an item's state as an event.
+func (v *view) appendStatus(b []byte, it *item, at market.Sequence) []byte {
+	return appendEvent(b, nil, "status", wire.AppendTopicStatusJSON(nil, &wire.TopicStatus{
+		Topic: wire.Topic{Channel: v.channel, Sym: it.in.Sym(), Interval: v.interval},
+		State: it.state, Why: it.why, Sequence: at, Time: market.FromTime(time.Now()),
+	}))
 }
 
 // sameValue compares messages but for the time at which they were made, which stands last.
