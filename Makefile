@@ -41,10 +41,10 @@ memory: ## what an idle WebSocket connection holds, and that its goroutine fits 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz
 
-bench: ## the WebSocket edge under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (4 minutes)
+bench: ## both edges under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (6 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
 
-suite: ## the same at full length, with goals (15 minutes; bench/RESULTS.md says on what machine)
+suite: ## the same at full length, with goals (25 minutes; bench/RESULTS.md says on what machine)
 	$(GO) run ./bench/cmd/tickwire-bench suite
 
 soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)
@@ -53,9 +53,11 @@ soak: ## 100 clients on 50 topics each verify every book at every message, SOAK 
 gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
-smoke: ## short load runs: raw records in, WebSocket deliveries out; then the edge alone, all deliveries checked
+smoke: ## short load runs: raw records in, WebSocket deliveries out; then each edge alone, all deliveries checked
 	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
 	$(GO) run ./bench/cmd/tickwire-bench fanout --clients 500 --rate 2000 --flush 0,20ms --repeat 1 --warmup 500ms --duration 2s
+	$(GO) run ./bench/cmd/tickwire-bench sse fanout --clients 500 --stream 0,250ms --repeat 1 --warmup 500ms --duration 2s
+	$(GO) run ./bench/cmd/tickwire-bench sse storm --clients 500
 
 chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 4 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...

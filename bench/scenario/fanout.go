@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,9 @@ const (
 	Saturated = "saturated" // one topic, published as fast as a few messages on their way allow
 )
 
-// FanoutConfig describes fan-out runs: each number of clients, with each flush interval.
+// FanoutConfig describes fan-out runs: each number of clients, with each flush interval and each rate of the streams.
 type FanoutConfig struct {
+	SSE        bool // event streams of the public edge, rather than the WebSocket's
 	Shape      string
 	Clients    []int
 	Topics     int     // of the market
@@ -30,8 +32,9 @@ type FanoutConfig struct {
 	Rate       float64 // messages per second over all topics
 	Deliveries float64 // instead of Rate: deliveries per second, whatever the number of clients
 	Flush      []time.Duration
-	InFlight   int // of saturated
-	Size       int // bytes of a frame, about
+	Streams    []time.Duration // rates of event streams: 0 sends each message as it comes
+	InFlight   int             // of saturated
+	Size       int             // bytes of a frame, about
 	Channel    string
 	JSON       bool
 	Shards     int
@@ -48,9 +51,17 @@ type FanoutConfig struct {
 // DefaultFanout is the market's shape.
 func DefaultFanout() FanoutConfig {
 	return FanoutConfig{
-		Shape: Market, Clients: []int{1000}, Topics: 200, Each: 20, Rate: 5000, Flush: []time.Duration{0}, InFlight: 8, Size: 154,
+		Shape: Market, Clients: []int{1000}, Topics: 200, Each: 20, Rate: 5000, Flush: []time.Duration{0},
+		Streams: []time.Duration{0}, InFlight: 8, Size: 154,
 		Channel: "book", Shards: 1, Warmup: 2 * time.Second, Duration: 8 * time.Second, Repeat: 3, Seed: 1,
 	}
+}
+
+// DefaultStreams is one stream of trades, each sent as it comes.
+func DefaultStreams() FanoutConfig {
+	c := DefaultFanout()
+	c.SSE, c.Shape, c.Rate, c.Size, c.Channel, c.JSON = true, One, 100, 80, "trades", true
+	return c
 }
 
 // Validate says what is wrong, and fills in what a shape decides.
@@ -68,8 +79,8 @@ func (c *FanoutConfig) Validate() error {
 		}
 	}
 	switch {
-	case len(c.Clients) == 0, len(c.Flush) == 0:
-		return errors.New("--clients and --flush: at least one value")
+	case len(c.Clients) == 0, len(c.Flush) == 0, len(c.Streams) == 0:
+		return errors.New("--clients, --flush and --stream: at least one value")
 	case c.Topics < 1 || c.Topics > 10_000 || c.Each < 1 || c.Each > c.Topics:
 		return errors.New("--topics: from 1 to 10,000, and --each no more")
 	case c.Rate <= 0 && c.Deliveries <= 0:
@@ -78,6 +89,13 @@ func (c *FanoutConfig) Validate() error {
 		return errors.New("--duration, --repeat and --in-flight: above 0")
 	case c.Channel != "book" && c.Channel != "trades":
 		return fmt.Errorf("--channel: %q is neither book nor trades", c.Channel)
+	case c.SSE && (c.Channel != "trades" || !c.JSON):
+		return errors.New("event streams have trades in JSON, and nothing else that is measured here")
+	}
+	for _, rate := range c.Streams {
+		if rate < 0 || c.SSE && c.Deflate && rate == 0 {
+			return errors.New("--stream: not negative, and above 0 with --gzip")
+		}
 	}
 	return nil
 }
@@ -101,6 +119,7 @@ type FanoutReport struct {
 type FanoutRow struct {
 	Clients   int
 	Flush     time.Duration
+	Stream    time.Duration
 	Offered   float64 // deliveries per second; 0 when saturated
 	Delivered float64 // updates per second that clients got, merged ones counted as what they stand for
 	Messages  float64 // messages per second
@@ -108,8 +127,8 @@ type FanoutRow struct {
 	Floor     float64 // of the floor
 	Ratio     float64 // of the edge's to the floor's in the same run
 	FloorRate float64 // deliveries per second of the floor
-	PerWrite  float64 // frames
-	Bytes     float64 // of a frame, as sent
+	PerWrite  float64 // frames, or events
+	Bytes     float64 // of one, as sent
 	Allocs    float64 // per delivery
 	Client    float64 // µs of the clients' CPU per message
 	P50       float64 // ms from the intended send time
@@ -146,6 +165,14 @@ func (r *FanoutRun) perUpdate() float64 {
 	return float64(r.CPU.Microseconds()) / max(1, float64(r.Updates)+max(0, r.Frames-float64(r.Messages)))
 }
 
+// sent counts what the server's writes were made of: frames, or events, of which a chunk has as many as were gathered.
+func (r *FanoutRun) sent(c *FanoutConfig) float64 {
+	if c.SSE {
+		return float64(r.Updates)
+	}
+	return r.Frames
+}
+
 // Fanout runs all of it.
 func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
 	if err := cfg.Validate(); err != nil {
@@ -154,24 +181,34 @@ func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
 	r := &FanoutReport{Where: Here(), Config: cfg}
 	for _, clients := range cfg.Clients {
 		for _, flush := range cfg.Flush {
-			row := FanoutRow{Clients: clients, Flush: flush}
-			for range cfg.Repeat {
-				if err := cfg.pair(ctx, &row); err != nil {
+			for _, rate := range cfg.Streams {
+				row := FanoutRow{Clients: clients, Flush: flush, Stream: rate}
+				if err := cfg.repeat(ctx, &row); err != nil {
 					return nil, fmt.Errorf("%d clients, flush %v: %w", clients, flush, err)
 				}
+				r.Rows = append(r.Rows, row)
 			}
-			row.sum(&cfg)
-			r.Rows = append(r.Rows, row)
 		}
 	}
 	return r, nil
+}
+
+func (c *FanoutConfig) repeat(ctx context.Context, row *FanoutRow) error {
+	for range c.Repeat {
+		if err := c.pair(ctx, row); err != nil {
+			return err
+		}
+	}
+	row.sum(c)
+	return nil
 }
 
 // side is a server under measurement with its clients.
 type side struct {
 	rig  *rig
 	plan target.Plan
-	edge bool // the one that the run is about
+	lead time.Duration // published before each slice that is measured
+	edge bool          // the one that the run is about
 	run  FanoutRun
 }
 
@@ -228,14 +265,14 @@ func (c *FanoutConfig) baseName() string {
 
 // open starts a server and connects its clients.
 func (c *FanoutConfig) open(ctx context.Context, kind string, row *FanoutRow, edge bool) (*side, error) {
-	s := &side{plan: target.Plan{Rate: c.rate(row.Clients)}, edge: edge, run: FanoutRun{Load: proc.LoadAverage()}}
+	s := &side{plan: target.Plan{Rate: c.rate(row.Clients)}, lead: lead + row.Flush + row.Stream, edge: edge, run: FanoutRun{Load: proc.LoadAverage()}}
 	if c.Shape == Saturated {
 		s.plan.InFlight = c.InFlight
 	}
 	var err error
 	s.rig, err = begin(ctx, setup{
-		target:  target.Config{Kind: kind, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Shards: c.Shards},
-		clients: split(row.Clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: c.Deflate && edge, seed: c.Seed,
+		target:  target.Config{Kind: kind, SSE: c.SSE, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Shards: c.Shards},
+		clients: split(row.Clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: c.Deflate && edge, rate: row.Stream, seed: c.Seed,
 		acks: c.Shape == Saturated,
 	})
 	return s, err
@@ -243,7 +280,7 @@ func (c *FanoutConfig) open(ctx context.Context, kind string, row *FanoutRow, ed
 
 const (
 	slice = time.Second            // of a turn that is measured
-	lead  = 150 * time.Millisecond // before it
+	lead  = 150 * time.Millisecond // before it, and what a server gathers
 )
 
 // turns has the sides publish one after the other, a slice each, until each was measured for the Duration. A machine's speed
@@ -267,7 +304,7 @@ func (c *FanoutConfig) turns(ctx context.Context, sides []*side) error {
 	}
 	for left := c.Duration; left > 0; left -= slice {
 		for _, s := range sides {
-			if err := s.turn(ctx, lead, min(left, slice)); err != nil {
+			if err := s.turn(ctx, s.lead, min(left, slice)); err != nil {
 				return err
 			}
 		}
@@ -397,8 +434,8 @@ func (r *FanoutRow) sum(c *FanoutConfig) {
 	r.Delivered = mid(func(x *FanoutRun) float64 { return float64(x.Updates) / x.Seconds })
 	r.Messages = mid(func(x *FanoutRun) float64 { return float64(x.Messages) / x.Seconds })
 	r.CPU = mid((*FanoutRun).perUpdate)
-	r.PerWrite = mid(func(x *FanoutRun) float64 { return x.Frames / max(1, x.Writes) })
-	r.Bytes = mid(func(x *FanoutRun) float64 { return x.Bytes / max(1, x.Frames) })
+	r.PerWrite = mid(func(x *FanoutRun) float64 { return x.sent(c) / max(1, x.Writes) })
+	r.Bytes = mid(func(x *FanoutRun) float64 { return x.Bytes / max(1, x.sent(c)) })
 	r.Allocs = mid(func(x *FanoutRun) float64 { return float64(x.Mallocs) / float64(max(1, x.Updates)) })
 	r.Client = mid(func(x *FanoutRun) float64 {
 		return float64(x.ClientCPU.Microseconds()) / float64(max(1, x.Messages))
@@ -422,11 +459,15 @@ func (r *FanoutReport) Table() string {
 	c := &r.Config
 	heading := fmt.Sprintf("fan-out, %s: %d topics, %d each, %s in %s, about %d bytes a frame, medians of %d runs of %v; %v",
 		c.Shape, c.Topics, c.Each, c.Channel, format(c.JSON), target.FrameSize(c.Channel, c.Size), c.Repeat, c.Duration, r.Where)
+	if c.SSE {
+		heading = fmt.Sprintf("event streams, %s: %d topics, %d each, %s, medians of %d runs of %v; %v",
+			c.Shape, c.Topics, c.Each, c.Channel, c.Repeat, c.Duration, r.Where)
+	}
 	if c.Deflate {
 		heading = "compressed " + heading
 	}
 	rows := [][]string{{
-		"clients", "flush", "offered/s", "delivered/s", "µs each", c.baseName() + " µs", "ratio", c.baseName() + "/s", "per write", "bytes", "allocs", "p50 ms", "p99", "p99.9", "max", "client µs",
+		"clients", "flush", "rate", "offered/s", "delivered/s", "µs each", c.baseName() + " µs", "ratio", c.baseName() + "/s", "per write", "bytes", "allocs", "p50 ms", "p99", "p99.9", "max", "client µs",
 	}}
 	for i := range r.Rows {
 		x := &r.Rows[i]
@@ -439,10 +480,15 @@ func (r *FanoutReport) Table() string {
 			floor, ratio, floorRate = fmt.Sprintf("%.2f", x.Floor), fmt.Sprintf("%.2f", x.Ratio), fmt.Sprintf("%.0f", x.FloorRate)
 		}
 		rows = append(rows, []string{
-			fmt.Sprint(x.Clients), x.Flush.String(), offered, fmt.Sprintf("%.0f", x.Delivered), fmt.Sprintf("%.2f", x.CPU), floor, ratio, floorRate,
+			fmt.Sprint(x.Clients), x.Flush.String(), x.Stream.String(), offered, fmt.Sprintf("%.0f", x.Delivered), fmt.Sprintf("%.2f", x.CPU), floor, ratio, floorRate,
 			fmt.Sprintf("%.1f", x.PerWrite), fmt.Sprintf("%.0f", x.Bytes), fmt.Sprintf("%.3f", x.Allocs), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99),
 			fmt.Sprintf("%.2f", x.P999), fmt.Sprintf("%.1f", x.Max), fmt.Sprintf("%.2f", x.Client),
 		})
+	}
+	if !c.SSE {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 2, 3) // the streams' rate
+		}
 	}
 	return table(heading, rows)
 }

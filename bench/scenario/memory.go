@@ -12,6 +12,7 @@ import (
 
 // MemoryConfig describes idle connections.
 type MemoryConfig struct {
+	SSE     bool // event streams of the public edge, rather than the WebSocket's
 	Clients int
 	Topics  int
 	Each    int
@@ -27,17 +28,23 @@ func DefaultMemory() MemoryConfig {
 	return MemoryConfig{Clients: 10_000, Topics: 200, Each: 20, Channel: "trades", Settle: 30 * time.Second, Seed: 1}
 }
 
+// DefaultStreamMemory is ten thousand clients of one stream, with time for two heartbeats.
+func DefaultStreamMemory() MemoryConfig {
+	return MemoryConfig{SSE: true, Clients: 10_000, Topics: 1, Each: 1, Channel: "trades", JSON: true, Settle: 35 * time.Second, Seed: 1}
+}
+
 // MemoryReport tells what idle connections cost.
 type MemoryReport struct {
 	Where      Where
 	Config     MemoryConfig
-	Before     int64   // bytes resident before the clients came
-	After      int64   // with all of them, settled
-	Freed      int64   // after the runtime gave back what it kept to itself
-	PerConn    float64 // KiB, settled
-	PerFreed   float64 // KiB, given back
-	CPU        float64 // percent of a core that the idle connections keep busy (heartbeats, pings)
-	Goroutines int
+	Before     int64         // bytes resident before the clients came
+	After      int64         // with all of them, settled
+	Freed      int64         // after the runtime gave back what it kept to itself
+	PerConn    float64       // KiB, settled
+	PerFreed   float64       // KiB, given back
+	CPU        float64       // percent of a core that the idle connections keep busy (heartbeats, pings)
+	Goroutines int           // with all of them
+	Few        int           // goroutines before they came
 	Connect    time.Duration // until the last one had subscribed
 	Faults     faults
 }
@@ -49,7 +56,7 @@ func Memory(ctx context.Context, cfg MemoryConfig) (*MemoryReport, error) {
 	}
 	r := &MemoryReport{Where: Here(), Config: cfg}
 	m, err := prepare(ctx, setup{
-		target:  target.Config{Kind: target.Edge, Topics: cfg.Topics, Size: 154, Channel: cfg.Channel},
+		target:  target.Config{Kind: target.Edge, SSE: cfg.SSE, Topics: cfg.Topics, Size: 154, Channel: cfg.Channel},
 		clients: split(cfg.Clients), each: cfg.Each, json: cfg.JSON, seed: cfg.Seed,
 	})
 	if err != nil {
@@ -60,6 +67,11 @@ func Memory(ctx context.Context, cfg MemoryConfig) (*MemoryReport, error) {
 		return nil, err
 	}
 	r.Before = m.server.RSS()
+	stats, err := m.stats()
+	if err != nil {
+		return nil, err
+	}
+	r.Few = stats.Goroutines
 	began := time.Now()
 	if err := m.connect(); err != nil {
 		return nil, err
@@ -74,8 +86,7 @@ func Memory(ctx context.Context, cfg MemoryConfig) (*MemoryReport, error) {
 	}
 	r.CPU = 100 * (m.server.CPU() - cpu).Seconds() / time.Since(began).Seconds()
 	r.After = m.server.RSS()
-	stats, err := m.stats()
-	if err != nil {
+	if stats, err = m.stats(); err != nil {
 		return nil, err
 	}
 	r.Goroutines = stats.Goroutines
@@ -104,11 +115,15 @@ func Memory(ctx context.Context, cfg MemoryConfig) (*MemoryReport, error) {
 func (r *MemoryReport) Table() string {
 	c := &r.Config
 	mib := func(b int64) string { return fmt.Sprintf("%.1f", float64(b)/(1<<20)) }
-	return table(fmt.Sprintf("idle connections, %d topics each, %s; %v", c.Each, format(c.JSON), r.Where), [][]string{
-		{"clients", "connected in", "RSS before, MiB", "settled", "given back", "KiB each", "given back", "% of a core", "goroutines"},
+	what := fmt.Sprintf("idle connections, %d topics each, %s", c.Each, format(c.JSON))
+	if c.SSE {
+		what = fmt.Sprintf("idle event streams, %d topics each", c.Each)
+	}
+	return table(fmt.Sprintf("%s; %v", what, r.Where), [][]string{
+		{"clients", "connected in", "RSS before, MiB", "settled", "given back", "KiB each", "given back", "% of a core", "goroutines before, with"},
 		{
 			fmt.Sprint(c.Clients), r.Connect.Round(10 * time.Millisecond).String(), mib(r.Before), mib(r.After), mib(r.Freed),
-			fmt.Sprintf("%.2f", r.PerConn), fmt.Sprintf("%.2f", r.PerFreed), fmt.Sprintf("%.1f", r.CPU), fmt.Sprint(r.Goroutines),
+			fmt.Sprintf("%.2f", r.PerConn), fmt.Sprintf("%.2f", r.PerFreed), fmt.Sprintf("%.1f", r.CPU), fmt.Sprintf("%d, %d", r.Few, r.Goroutines),
 		},
 	})
 }

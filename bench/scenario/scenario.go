@@ -1,4 +1,4 @@
-// Package scenario measures the WebSocket edge under load. A scenario starts the server and the clients in processes of
+// Package scenario measures the edges under load: the WebSocket's, and the public one with its event streams. A scenario starts the server and the clients in processes of
 // their own, lets them run, and says what it saw: figures, and whether anything was wrong. Slow is not wrong: what is too
 // much for the machine shows in the figures alone.
 //
@@ -94,6 +94,7 @@ type setup struct {
 	each    int
 	json    bool
 	deflate bool
+	rate    time.Duration // of event streams
 	seed    uint64
 	acks    bool
 }
@@ -140,7 +141,7 @@ func prepare(ctx context.Context, s setup) (_ *rig, err error) {
 	for i, n := range s.clients {
 		cfg := swarm.Config{
 			Number: i, Clients: n, First: first, Floor: s.target.Kind == target.Floor, Channel: s.target.Channel, JSON: s.json, Deflate: s.deflate,
-			Topics: s.target.Topics, Each: s.each, Seed: s.seed,
+			SSE: s.target.SSE, Rate: s.rate, Topics: s.target.Topics, Each: s.each, Seed: s.seed,
 		}
 		if s.acks {
 			cfg.Acks = started.Acks
@@ -273,6 +274,7 @@ func pause(ctx context.Context, d time.Duration) error {
 type faults struct {
 	Gaps       int64  `json:"gaps"`        // messages that did not follow
 	GapNotices int64  `json:"gap_notices"` // losses that were told
+	Again      int64  `json:"again"`       // messages of event streams that came twice
 	Closed     int64  `json:"closed"`      // connections that the server ended
 	Malformed  int64  `json:"malformed"`
 	Behind     int    `json:"behind"` // clients that did not get everything in the end
@@ -282,6 +284,7 @@ type faults struct {
 func (f *faults) add(r *swarm.Report) {
 	f.Gaps += r.Gaps
 	f.GapNotices += r.GapNotices
+	f.Again += r.Again
 	f.Closed += r.Closed
 	f.Malformed += r.Malformed
 	if r.Why != "" {
@@ -290,9 +293,9 @@ func (f *faults) add(r *swarm.Report) {
 }
 
 func (f *faults) err() error {
-	if f.Gaps == 0 && f.GapNotices == 0 && f.Closed == 0 && f.Malformed == 0 && f.Behind == 0 {
+	if f.Gaps == 0 && f.GapNotices == 0 && f.Again == 0 && f.Closed == 0 && f.Malformed == 0 && f.Behind == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d messages did not follow, %d losses told, %d connections closed %s, %d messages malformed, %d clients without everything",
-		f.Gaps, f.GapNotices, f.Closed, f.Why, f.Malformed, f.Behind)
+	return fmt.Errorf("%d messages did not follow, %d losses told, %d messages came twice, %d connections closed %s, %d messages malformed, %d clients without everything",
+		f.Gaps, f.GapNotices, f.Again, f.Closed, f.Why, f.Malformed, f.Behind)
 }

@@ -13,6 +13,8 @@ import (
 
 // StormConfig describes clients whose edge is killed, and who all come to another one at once.
 type StormConfig struct {
+	SSE      bool          // event streams of the public edge, rather than the WebSocket's
+	Stream   time.Duration // their rate
 	Clients  int
 	Topics   int
 	Each     int
@@ -28,6 +30,14 @@ type StormConfig struct {
 func DefaultStorm() StormConfig {
 	return StormConfig{
 		Clients: 10_000, Topics: 200, Each: 20, Rate: 1000, Channel: "trades", Before: 3 * time.Second, Deadline: 60 * time.Second, Seed: 1,
+	}
+}
+
+// DefaultStreamStorm has ten thousand clients resume one stream.
+func DefaultStreamStorm() StormConfig {
+	return StormConfig{
+		SSE: true, Stream: 250 * time.Millisecond, Clients: 10_000, Topics: 1, Each: 1, Rate: 100, Channel: "trades", JSON: true,
+		Before: 3 * time.Second, Deadline: 60 * time.Second, Seed: 1,
 	}
 }
 
@@ -51,8 +61,8 @@ func Storm(ctx context.Context, cfg StormConfig) (*StormReport, error) {
 		return nil, errors.New("--clients: from 1 to 19,000; --each: from 1 to --topics")
 	}
 	r := &StormReport{Where: Here(), Config: cfg}
-	edge := target.Config{Kind: target.Edge, Topics: cfg.Topics, Size: 154, Channel: cfg.Channel}
-	m, err := begin(ctx, setup{target: edge, clients: split(cfg.Clients), each: cfg.Each, json: cfg.JSON, seed: cfg.Seed})
+	edge := target.Config{Kind: target.Edge, SSE: cfg.SSE, Topics: cfg.Topics, Size: 154, Channel: cfg.Channel}
+	m, err := begin(ctx, setup{target: edge, clients: split(cfg.Clients), each: cfg.Each, json: cfg.JSON, rate: cfg.Stream, seed: cfg.Seed})
 	if err != nil {
 		return nil, err
 	}
@@ -138,12 +148,16 @@ func (r *StormReport) finish(ctx context.Context, m *rig) error {
 // Table implements Report.
 func (r *StormReport) Table() string {
 	c := &r.Config
+	how := format(c.JSON)
+	if c.SSE {
+		how = fmt.Sprintf("event streams of rate %v", c.Stream)
+	}
 	return table(fmt.Sprintf("storm: an edge with %d clients on %d topics each is killed, all resume on another one at once; %.0f messages/s of %s in %s; %v",
-		c.Clients, c.Each, c.Rate, c.Channel, format(c.JSON), r.Where), [][]string{
-		{"served", "within", "failed attempts", "CPU of the edge", "its memory", "messages", "not resumed", "gaps"},
+		c.Clients, c.Each, c.Rate, c.Channel, how, r.Where), [][]string{
+		{"served", "within", "failed attempts", "CPU of the edge", "its memory", "messages", "not resumed", "gaps", "twice"},
 		{
 			fmt.Sprint(r.Served), r.Elapsed.Round(10 * time.Millisecond).String(), fmt.Sprint(r.Failures), r.CPU.Round(10 * time.Millisecond).String(),
-			fmt.Sprintf("%d MiB", r.RSS>>20), fmt.Sprint(r.Messages), fmt.Sprint(r.Faults.GapNotices), fmt.Sprint(r.Faults.Gaps),
+			fmt.Sprintf("%d MiB", r.RSS>>20), fmt.Sprint(r.Messages), fmt.Sprint(r.Faults.GapNotices), fmt.Sprint(r.Faults.Gaps), fmt.Sprint(r.Faults.Again),
 		},
 	})
 }

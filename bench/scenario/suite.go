@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Suite is the list of measurements that the edge is judged by.
+// Suite is the list of measurements that the edges are judged by.
 type Suite struct {
 	Quick bool   // short runs, once each: a look, not a verdict
 	Only  string // of the steps, those whose name contains it
@@ -66,21 +66,9 @@ func verdicts(goals []Goal) string {
 
 func (s Suite) steps() []Step {
 	fanout := func(name string, change func(*FanoutConfig), goals func(rows []FanoutRow) []Goal) Step {
-		return Step{Name: name, run: func(ctx context.Context) (Report, []Goal, error) {
-			cfg := DefaultFanout()
-			cfg.Duration = 5 * time.Second
-			change(&cfg)
-			if s.Quick {
-				cfg.Repeat, cfg.Warmup, cfg.Duration = 1, time.Second, 3*time.Second
-			}
-			r, err := Fanout(ctx, cfg)
-			if err != nil {
-				return nil, nil, err
-			}
-			return r, goals(r.Rows), nil
-		}}
+		return s.fanout(name, DefaultFanout(), change, goals)
 	}
-	return []Step{
+	steps := []Step{
 		fanout("market, 5,000 ticks/s", func(c *FanoutConfig) { c.Flush = []time.Duration{0, 20 * time.Millisecond} }, func(rows []FanoutRow) []Goal {
 			return []Goal{
 				atMost("flush 0: µs each", rows[0].CPU, 2.2), delivered(&rows[1]),
@@ -116,6 +104,67 @@ func (s Suite) steps() []Step {
 		}),
 		s.memory(), s.fairness("fairness, SIGSTOP", false), s.fairness("fairness, not reading", true), s.flow(), s.storm(),
 	}
+	return append(steps, s.streams()...)
+}
+
+// streams are the steps of the public edge.
+func (s Suite) streams() []Step {
+	fanout := func(name string, change func(*FanoutConfig), goals func(rows []FanoutRow) []Goal) Step {
+		return s.fanout("sse: "+name, DefaultStreams(), change, goals)
+	}
+	return []Step{
+		fanout("100 events/s, each as it comes", func(*FanoutConfig) {}, func(rows []FanoutRow) []Goal {
+			return []Goal{atMost("times the floor", rows[0].Ratio, 1.25)}
+		}),
+		fanout("nothing to put together", func(c *FanoutConfig) {
+			c.Deliveries, c.Clients = 50_000, []int{1000, 10_000}
+		}, func(rows []FanoutRow) []Goal {
+			return []Goal{atMost("1,000 clients: times the floor", rows[0].Ratio, 1.25), atMost("10,000 clients: times the floor", rows[1].Ratio, 1.25)}
+		}),
+		fanout("a write each 50 ms", func(c *FanoutConfig) {
+			c.Clients, c.Flush = []int{10_000}, []time.Duration{50 * time.Millisecond}
+		}, func(rows []FanoutRow) []Goal {
+			return []Goal{delivered(&rows[0]), atMost("µs each", rows[0].CPU, 0.8)}
+		}),
+		fanout("batches", func(c *FanoutConfig) {
+			c.Clients, c.Streams = []int{10_000}, []time.Duration{100 * time.Millisecond, 250 * time.Millisecond}
+		}, func(rows []FanoutRow) []Goal {
+			return []Goal{delivered(&rows[0]), delivered(&rows[1]), atMost("rate 250ms: µs each", rows[1].CPU, 0.25)}
+		}),
+		fanout("batches, gzip", func(c *FanoutConfig) {
+			c.Clients, c.Streams, c.Deflate = []int{10_000}, []time.Duration{250 * time.Millisecond}, true
+		}, func(rows []FanoutRow) []Goal { return []Goal{delivered(&rows[0])} }),
+		s.streamMemory(),
+		s.stormStep("sse: storm", DefaultStreamStorm(), 5),
+	}
+}
+
+func (s Suite) fanout(name string, cfg FanoutConfig, change func(*FanoutConfig), goals func(rows []FanoutRow) []Goal) Step {
+	return Step{Name: name, run: func(ctx context.Context) (Report, []Goal, error) {
+		cfg.Duration = 5 * time.Second
+		change(&cfg)
+		if s.Quick {
+			cfg.Repeat, cfg.Warmup, cfg.Duration = 1, time.Second, 3*time.Second
+		}
+		r, err := Fanout(ctx, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, goals(r.Rows), nil
+	}}
+}
+
+func (s Suite) streamMemory() Step {
+	return Step{Name: "sse: idle memory", run: func(ctx context.Context) (Report, []Goal, error) {
+		r, err := Memory(ctx, DefaultStreamMemory())
+		if err != nil {
+			return nil, nil, err
+		}
+		each := float64(r.Goroutines-r.Few) / float64(r.Config.Clients)
+		return r, []Goal{
+			atMost("KiB each, settled", r.PerConn, 2.5), atMost("KiB each, given back", r.PerFreed, 2.5), atMost("goroutines each", each, 0.01),
+		}, nil
+	}}
 }
 
 func (s Suite) memory() Step {
@@ -164,13 +213,15 @@ func (s Suite) flow() Step {
 	}}
 }
 
-func (s Suite) storm() Step {
-	return Step{Name: "storm", run: func(ctx context.Context) (Report, []Goal, error) {
-		r, err := Storm(ctx, DefaultStorm())
+func (s Suite) storm() Step { return s.stormStep("storm", DefaultStorm(), 10) }
+
+func (s Suite) stormStep(name string, cfg StormConfig, limit float64) Step {
+	return Step{Name: name, run: func(ctx context.Context) (Report, []Goal, error) {
+		r, err := Storm(ctx, cfg)
 		if err != nil {
 			return nil, nil, err
 		}
-		return r, []Goal{atMost("all served within, s", r.Elapsed.Seconds(), 10)}, nil
+		return r, []Goal{atMost("all served within, s", r.Elapsed.Seconds(), limit)}, nil
 	}}
 }
 
@@ -182,9 +233,17 @@ func atLeast(what string, is, limit float64) Goal {
 	return Goal{What: fmt.Sprintf("%s at least %.0f", what, limit), Is: fmt.Sprintf("%.0f", is), Met: is >= limit}
 }
 
+// pace names what the edge puts together.
+func (r *FanoutRow) pace() string {
+	if r.Stream > 0 {
+		return fmt.Sprintf("rate %v", r.Stream)
+	}
+	return fmt.Sprintf("flush %v", r.Flush)
+}
+
 // delivered is the goal that everything offered arrives, give or take what was on its way.
 func delivered(r *FanoutRow) Goal {
 	return Goal{
-		What: fmt.Sprintf("flush %v: all of %.0f deliveries/s", r.Flush, r.Offered), Is: fmt.Sprintf("%.0f", r.Delivered), Met: r.Delivered >= 0.99*r.Offered,
+		What: fmt.Sprintf("%s: all of %.0f deliveries/s", r.pace(), r.Offered), Is: fmt.Sprintf("%.0f", r.Delivered), Met: r.Delivered >= 0.99*r.Offered,
 	}
 }

@@ -28,7 +28,9 @@ type client struct {
 	retry   time.Time
 	topics  []int
 	seqs    []uint32 // by topic: the place of the newest message; 0 before the first
-	part    []byte   // of a frame that has not arrived in full
+	part    []byte   // of a frame, or of the head of the answer, that has not arrived in full
+	stream  stream   // of events, when that is what the swarm reads
+	place   uint64   // of its newest event in the log
 }
 
 // state is how far a connection has come.
@@ -38,7 +40,7 @@ const (
 	closed     state = iota
 	connecting       // the kernel is at it
 	upgrading        // the request is sent
-	greeting         // the edge's hello comes next
+	greeting         // the edge's hello comes next, or what follows it in an event stream
 	asking           // for the topics
 	running
 )
@@ -143,7 +145,7 @@ func (s *Swarm) event(c *client, events uint32) {
 	}
 }
 
-// connected sends the upgrade.
+// connected sends the request.
 func (s *Swarm) connected(c *client) error {
 	if n, err := syscall.GetsockoptInt(c.fd, syscall.SOL_SOCKET, syscall.SO_ERROR); err != nil || n != 0 {
 		return fmt.Errorf("connect: %w", errors.Join(err, syscall.Errno(n)))
@@ -153,7 +155,8 @@ func (s *Swarm) connected(c *client) error {
 	}
 	c.state = upgrading
 	b := s.buf[:0]
-	if s.cfg.Floor {
+	switch {
+	case s.cfg.Floor:
 		b = append(b, "GET /floor?topics="...)
 		for i, t := range c.topics {
 			if i > 0 {
@@ -161,18 +164,18 @@ func (s *Swarm) connected(c *client) error {
 			}
 			b = strconv.AppendInt(b, int64(t), 10)
 		}
-	} else {
-		b = append(b, "GET /v1/ws"...)
-	}
-	b = append(append(b, " HTTP/1.1\r\nHost: "...), s.hostport...)
-	if !s.cfg.Floor {
-		b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		b = append(b, " HTTP/1.1"...)
+	case s.cfg.SSE:
+		b = s.appendStreamRequest(b, c)
+	default:
+		b = append(b, "GET /v1/ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
 			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "...)
 		b = append(b, s.protocol()...)
 		if s.cfg.Deflate {
 			b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate"...)
 		}
 	}
+	b = append(append(b, "\r\nHost: "...), s.hostport...)
 	return write(c, append(b, "\r\n\r\n"...))
 }
 
@@ -223,30 +226,56 @@ func (s *Swarm) read(c *client) {
 	}
 	b := s.buf[:have+n]
 	if c.state == upgrading {
-		end := bytes.Index(b, []byte("\r\n\r\n"))
-		switch {
-		case end < 0:
-			c.part = append(c.part[:0], b...)
-			return
-		case !bytes.HasPrefix(b, []byte("HTTP/1.1 101 ")):
-			s.fail(c, fmt.Errorf("refused: %.60q", b))
+		if b, err = s.answered(c, b); err != nil {
+			s.fail(c, err)
 			return
 		}
-		b = b[end+4:]
-		c.state = greeting
-		if s.cfg.Floor {
-			s.run(c)
+		if c.state == upgrading {
+			return // there is more to come
 		}
+	}
+	if err := s.take(c, b); err != nil {
+		s.ended(c, err)
+	}
+}
+
+// answered takes the head of the answer to the request, if all of it is there, and returns what follows it.
+func (s *Swarm) answered(c *client, b []byte) (rest []byte, err error) {
+	status := []byte("HTTP/1.1 101 ")
+	if s.cfg.SSE {
+		status = []byte("HTTP/1.1 200 ")
+	}
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	switch {
+	case end < 0:
+		c.part = append(c.part[:0], b...)
+		return nil, nil
+	case !bytes.HasPrefix(b, status):
+		return nil, fmt.Errorf("refused: %.60q", b)
+	}
+	c.state, c.part = greeting, nil
+	if s.cfg.SSE {
+		err = s.openStream(c, b[:end+2])
+	} else if s.cfg.Floor {
+		s.run(c)
+	}
+	return b[end+4:], err
+}
+
+// take looks at what has come behind the head.
+func (s *Swarm) take(c *client, b []byte) error {
+	if s.cfg.SSE {
+		return s.events(c, b)
 	}
 	rest, err := s.frames(c, b)
 	if err != nil {
-		s.ended(c, err)
-		return
+		return err
 	}
 	if len(rest) == 0 && cap(c.part) > 1<<10 {
 		c.part = nil // a snapshot stretched it
 	}
 	c.part = append(c.part[:0], rest...)
+	return nil
 }
 
 // frames looks at all complete frames and returns the rest.
@@ -270,7 +299,7 @@ func (s *Swarm) frames(c *client, b []byte) (rest []byte, err error) {
 		}
 		payload := b[head : head+n]
 		if b[0]&compressed != 0 {
-			if payload, err = s.inflate(payload); err != nil {
+			if payload, err = s.inflateMessage(payload); err != nil {
 				return nil, err
 			}
 		}
@@ -287,14 +316,25 @@ const (
 	maxInflated = 4096
 )
 
-// inflate returns a compressed message in full. Each is inflated once, not once per client: what that costs is no concern of
-// the server's, and would take the processor from it.
-func (s *Swarm) inflate(b []byte) ([]byte, error) {
+// lastBlock is empty, and the last one of deflated text.
+const lastBlock = "\x01\x00\x00\xff\xff"
+
+// inflateMessage returns a compressed message in full.
+func (s *Swarm) inflateMessage(b []byte) ([]byte, error) {
+	return s.inflate(b, "\x00\x00\xff\xff"+lastBlock) // what RFC 7692 leaves out, and an end
+}
+
+// inflateChunk returns a chunk of a compressed event stream in full.
+func (s *Swarm) inflateChunk(b []byte) ([]byte, error) { return s.inflate(b, lastBlock) }
+
+// inflate inflates b and what is missing behind it. The same bytes are inflated once, not once per client: what that costs
+// is no concern of the server's, and would take the processor from it.
+func (s *Swarm) inflate(b []byte, missing string) ([]byte, error) {
 	if full, ok := s.inflated[string(b)]; ok {
 		return full, nil
 	}
-	tail := strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff") // what RFC 7692 leaves out, and an end
-	full, err := io.ReadAll(io.LimitReader(flate.NewReader(io.MultiReader(bytes.NewReader(b), tail)), int64(len(s.buf)/2)))
+	text := flate.NewReader(io.MultiReader(bytes.NewReader(b), strings.NewReader(missing)))
+	full, err := io.ReadAll(io.LimitReader(text, int64(len(s.buf)/2)))
 	if err != nil {
 		return nil, fmt.Errorf("inflate: %w", err)
 	}

@@ -47,7 +47,7 @@ func (s *Swarm) sbe(c *client, b []byte, now int64) {
 	default:
 		return
 	}
-	s.take(c, m, now)
+	s.follow(c, m, now)
 }
 
 // gap takes the word that trades are missing.
@@ -58,16 +58,11 @@ func (s *Swarm) gap(c *client, m message) {
 	}
 }
 
-// json reads the same from a text message. Its keys come in a fixed order.
+// json reads the same from a text message.
 func (s *Swarm) json(c *client, b []byte, now int64) {
-	sym, rest := after(b, `"sym":"S`)
-	kind, rest := text(rest, `"t":"`)
-	prev, rest := after(rest, `"prev":`)
-	seq, rest := after(rest, `"seq":`)
-	due, rest := after(rest, `"ts":`)
-	m := message{topic: int(sym), prev: prev, seq: seq, due: int64(due), snapshot: kind == 's'}
+	m, kind, ok := parseJSON(b)
 	switch {
-	case rest == nil:
+	case !ok:
 		if bytes.Contains(b, []byte(`"state":`)) {
 			return // a notice about the topic
 		}
@@ -75,8 +70,18 @@ func (s *Swarm) json(c *client, b []byte, now int64) {
 	case kind == 'g':
 		s.gap(c, m)
 	default:
-		s.take(c, m, now)
+		s.follow(c, m, now)
 	}
+}
+
+// parseJSON reads what matters of a text message, whose keys come in a fixed order. Kind is the first letter of its type.
+func parseJSON(b []byte) (m message, kind byte, ok bool) {
+	sym, rest := after(b, `"sym":"S`)
+	kind, rest = text(rest, `"t":"`)
+	prev, rest := after(rest, `"prev":`)
+	seq, rest := after(rest, `"seq":`)
+	due, rest := after(rest, `"ts":`)
+	return message{topic: int(sym), prev: prev, seq: seq, due: int64(due), snapshot: kind == 's'}, kind, rest != nil
 }
 
 // after finds a key and the number that follows it. The rest is nil when there is none.
@@ -101,8 +106,8 @@ func text(b []byte, key string) (first byte, rest []byte) {
 	return b[i+len(key)], b[i+len(key):]
 }
 
-// take checks that a message follows what the client has, and measures its age.
-func (s *Swarm) take(c *client, m message, now int64) {
+// follow checks that a message follows what the client has, and measures its age.
+func (s *Swarm) follow(c *client, m message, now int64) {
 	if m.topic < 0 || m.topic >= len(c.seqs) || m.seq == 0 {
 		s.report.Malformed++
 		return
@@ -111,7 +116,10 @@ func (s *Swarm) take(c *client, m message, now int64) {
 	switch {
 	case m.snapshot:
 	case m.seq <= last:
-		return // again
+		if s.cfg.SSE {
+			s.report.Again++
+		}
+		return
 	case s.cfg.Floor && last == 0:
 		last = m.prev
 	case m.prev > last:

@@ -1,4 +1,4 @@
-// Package swarm is thousands of WebSocket clients that cost next to nothing: one loop over epoll, one read per wake-up,
+// Package swarm is thousands of WebSocket or SSE clients that cost next to nothing: one loop over epoll, one read per wake-up,
 // frames looked at in place. They check that nothing is missing, and measure how old each message is against the time at
 // which it was meant to be sent; beyond that they do nothing with it. A swarm runs in a process of its own, on one thread.
 //
@@ -37,9 +37,11 @@ type Config struct {
 	Floor   bool   // speak to the floor rather than to an edge
 	Channel string // book or trades
 	JSON    bool
-	Deflate bool // offer permessage-deflate
-	Topics  int  // that there are
-	Each    int  // that each client has
+	SSE     bool          // read event streams, of trades alone
+	Rate    time.Duration // of the streams
+	Deflate bool          // offer permessage-deflate, or take gzip
+	Topics  int           // that there are
+	Each    int           // that each client has
 	Seed    uint64
 	Acks    string // tell there what all clients have; needs one topic
 }
@@ -66,6 +68,7 @@ type Report struct {
 	Histogram  string // of their ages in µs, encoded; see Decode
 	Gaps       int64  // messages that did not follow
 	GapNotices int64  // losses that the server told
+	Again      int64  // messages of an event stream that a client had already; a WebSocket's replay may overlap
 	Lags       int64  // lag notices
 	Closed     int64  // connections that the server ended
 	Why        string // the last close frame, or error
@@ -111,6 +114,12 @@ type Swarm struct {
 	paused   bool // nothing is read
 
 	inflated map[string][]byte // of compressed messages, which are the same for all clients
+	known    map[string]*known // of event streams' text, by itself
+
+	lastSnapshot struct { // of an event stream
+		text []byte
+		seqs map[int]uint32 // by topic
+	}
 
 	report    Report
 	measuring bool
@@ -121,7 +130,7 @@ type Swarm struct {
 
 // Serve is the child: it does what it is asked until the input ends.
 func Serve(in io.Reader, out io.Writer) error {
-	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}}
+	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
 	handlers := proc.Handlers{
 		"start": proc.Handle(func(cfg Config) (any, error) {
 			if err := s.start(cfg); err != nil {

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"github.com/tickwire/tickwire/services/all"
 )
 
-// edge is the real WebSocket edge, fed by hand.
+// edge is a real edge, the WebSocket's or the public one, fed by hand.
 type edge struct {
 	registry *prometheus.Registry
 	addr     string
@@ -25,22 +26,28 @@ type edge struct {
 	failed   error
 }
 
+// service is what either edge is.
+type service interface {
+	Run(ctx context.Context) error
+	Listening() <-chan struct{}
+	Addr() string
+}
+
+// events is the edge's mirror, which waits for a log's records.
+type events interface {
+	Expect(partitions int)
+	Name(id func() string)
+	Phase(partition int, phase stream.Phase, why error)
+	Record(partition int, offset int64, t wire.Template, value []byte) error
+}
+
 func startEdge(cfg *Config, m *maker) (*edge, error) {
-	service := all.DefaultConfig().WS
-	service.Addr, service.Drain = "127.0.0.1:0", time.Millisecond
-	service.Flush, service.Shards, service.MaxConns = cfg.Flush, max(1, cfg.Shards), 20_000
-	if cfg.RingEntries > 0 {
-		service.Mirror.RingEntries = cfg.RingEntries
-	}
-	if cfg.RingBytes > 0 {
-		service.Mirror.RingBytes = cfg.RingBytes
-	}
 	log, err := zap.NewProduction(zap.IncreaseLevel(zap.ErrorLevel))
 	if err != nil {
 		return nil, err
 	}
 	e := &edge{registry: prometheus.NewRegistry()}
-	server, err := all.NewEdge(service, all.Deps{Log: log, Metrics: e.registry, Out: io.Discard})
+	server, mirror, err := cfg.makeEdge(all.Deps{Log: log, Metrics: e.registry, Out: io.Discard})
 	if err != nil {
 		return nil, err
 	}
@@ -59,14 +66,16 @@ func startEdge(cfg *Config, m *maker) (*edge, error) {
 	e.addr = server.Addr()
 	var mu sync.Mutex // records of one partition come one after the other
 	var offset int64
-	mirror := server.Mirror()
 	e.record = func(t wire.Template, payload []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
-		offset++
+		if t != wire.TemplateOwnerHeartbeat { // so that a message has the same offset in every edge with the same plan
+			offset++
+		}
 		return mirror.Record(0, offset, t, payload)
 	}
 	mirror.Expect(1)
+	mirror.Name(func() string { return logID })
 	mirror.Phase(0, stream.PhaseReset, nil)
 	if err := e.list(m); err != nil {
 		return nil, err
@@ -74,6 +83,41 @@ func startEdge(cfg *Config, m *maker) (*edge, error) {
 	mirror.Phase(0, stream.PhaseReady, nil)
 	e.running.Go(func() { e.beat(ctx) })
 	return e, nil
+}
+
+// makeEdge makes the edge that is to be measured.
+func (c *Config) makeEdge(deps all.Deps) (service, events, error) {
+	defaults := all.DefaultConfig()
+	if c.SSE {
+		cfg := defaults.SSE
+		cfg.Addr, cfg.Drain, cfg.MaxAge = "127.0.0.1:0", time.Millisecond, 0
+		cfg.Flush, cfg.Shards, cfg.MaxConns = c.Flush, max(1, c.Shards), 20_000
+		c.setRings(&cfg.Mirror.RingEntries, &cfg.Mirror.RingBytes)
+		server, err := all.NewPublicEdge(cfg, deps)
+		if err != nil {
+			return nil, nil, err
+		}
+		return server, server.Mirror(), nil
+	}
+	cfg := defaults.WS
+	cfg.Addr, cfg.Drain = "127.0.0.1:0", time.Millisecond
+	cfg.Flush, cfg.Shards, cfg.MaxConns = c.Flush, max(1, c.Shards), 20_000
+	c.setRings(&cfg.Mirror.RingEntries, &cfg.Mirror.RingBytes)
+	server, err := all.NewEdge(cfg, deps)
+	if err != nil {
+		return nil, nil, err
+	}
+	return server, server.Mirror(), nil
+}
+
+// setRings changes the edge's defaults.
+func (c *Config) setRings(entries, bytes *int) {
+	if c.RingEntries > 0 {
+		*entries = c.RingEntries
+	}
+	if c.RingBytes > 0 {
+		*bytes = c.RingBytes
+	}
 }
 
 // list tells the edge what there is.
@@ -113,7 +157,7 @@ func (e *edge) publish(_ int, t wire.Template, payload []byte) error { return e.
 
 func (e *edge) address() string { return e.addr }
 
-// counters reads what the edge tells its operator.
+// counters reads what the edge tells its operator, without the edge's own prefix.
 func (e *edge) counters() map[string]float64 {
 	families, err := e.registry.Gather()
 	if err != nil {
@@ -121,8 +165,9 @@ func (e *edge) counters() map[string]float64 {
 	}
 	all := make(map[string]float64)
 	for _, f := range families {
+		_, name, _ := strings.Cut(f.GetName(), "_")
 		for _, m := range f.GetMetric() {
-			all[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			all[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
 	return all

@@ -20,6 +20,8 @@ import (
 // and subscriber, of the same frames to as many sockets. A client says in the query what it wants.
 type floor struct {
 	ln       net.Listener
+	greeting string
+	frame    func(topic int, payload []byte) []byte
 	running  sync.WaitGroup
 	mu       sync.Mutex // guards what follows
 	conns    []net.Conn
@@ -37,12 +39,18 @@ type floorConn struct {
 	dead bool
 }
 
-func startFloor(topics int) (*floor, error) {
+func startFloor(cfg *Config, m *maker) (*floor, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	f := &floor{ln: ln, topics: make([][]*floorConn, topics)}
+	f := &floor{
+		ln: ln, topics: make([][]*floorConn, cfg.Topics), greeting: "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+		frame: func(_ int, payload []byte) []byte { return fanout.NewFrame(fanout.Binary, payload).Bytes() },
+	}
+	if cfg.SSE {
+		f.greeting, f.frame = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", newEvents(m).chunk
+	}
 	f.running.Go(f.accept)
 	return f, nil
 }
@@ -89,12 +97,12 @@ func (f *floor) enter(conn net.Conn) error {
 		}
 		f.topics[topic] = append(f.topics[topic], c)
 	}
-	_, err = conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+	_, err = conn.Write([]byte(f.greeting))
 	return err
 }
 
 func (f *floor) publish(topic int, _ wire.Template, payload []byte) error {
-	frame := fanout.NewFrame(fanout.Binary, payload).Bytes()
+	frame := f.frame(topic, payload)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range f.topics[topic] {

@@ -1,4 +1,4 @@
-// Package target is the servers' side of a measurement: the real edge, and the floor beneath it, each in a process of its
+// Package target is the servers' side of a measurement: a real edge, and the floor beneath it, each in a process of its
 // own and publishing the same messages on the same schedule. What it offers is called through package proc; other servers
 // can stand beside these two.
 package target
@@ -35,6 +35,7 @@ const (
 // Config says what to start.
 type Config struct {
 	Kind        string
+	SSE         bool // the public edge and its event streams, not the WebSocket's; of trades alone
 	Topics      int
 	Size        int    // bytes of a frame, about
 	Channel     string // book or trades
@@ -51,14 +52,14 @@ type Started struct {
 	Acks string // where swarms tell what all their clients have, for a Plan with InFlight
 }
 
-// Counters by name; the edge's own metrics have more.
+// Counters by name, without what an edge's own metrics begin with; they have more.
 const (
-	Writes    = "ws_writes_total"
-	Frames    = "ws_frames_total"
-	Bytes     = "ws_sent_bytes_total"
-	Conflated = "ws_conflated_total"
-	Blocked   = "ws_blocked_total"
-	Conns     = "ws_connections"
+	Writes    = "writes_total"
+	Frames    = "frames_total"
+	Bytes     = "sent_bytes_total"
+	Conflated = "conflated_total"
+	Blocked   = "blocked_total"
+	Conns     = "connections"
 )
 
 // Stats is the answer to stats.
@@ -129,9 +130,12 @@ func (p *peer) start(cfg Config) (any, error) {
 	if err != nil || channel != market.Books && channel != market.Trades {
 		return nil, fmt.Errorf("channel %q is neither book nor trades", cfg.Channel)
 	}
+	if cfg.SSE && channel != market.Trades {
+		return nil, fmt.Errorf("channel %q: event streams have no books", cfg.Channel)
+	}
 	p.pub.maker, p.pub.moved = newMaker(channel, cfg.Topics, cfg.Size), make(chan struct{}, 1)
 	if cfg.Kind == Floor {
-		p.server, err = asServer(startFloor(cfg.Topics))
+		p.server, err = asServer(startFloor(&cfg, &p.pub.maker))
 	} else {
 		p.server, err = asServer(startEdge(&cfg, &p.pub.maker))
 	}

@@ -74,12 +74,53 @@ func TestFanout(t *testing.T) {
 	f(1, "--shape", "saturated", "--clients", "10")
 }
 
+func TestStreams(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	f := func(rows int, args ...string) {
+		t.Helper()
+		var r struct {
+			Rows []struct {
+				Delivered float64
+				PerWrite  float64
+				FloorRuns []any
+			}
+		}
+		out := bench(t, &r, append([]string{"sse", "fanout", "--clients", "20", "--warmup", "50ms", "--duration", "300ms", "--repeat", "1"}, args...)...)
+		if len(r.Rows) != rows || !strings.Contains(out, "event streams") {
+			t.Errorf("%d rows\n%s", len(r.Rows), out)
+		}
+		for _, row := range r.Rows {
+			if row.Delivered == 0 || row.PerWrite == 0 || len(row.FloorRuns) == 0 {
+				t.Errorf("nothing was delivered\n%s", out)
+			}
+		}
+	}
+	f(2, "--flush", "0,50ms")
+	f(2, "--stream", "0,100ms")
+	f(1, "--stream", "100ms", "--gzip")
+	f(1, "--shape", "market", "--topics", "5", "--each", "1")
+	f(1, "--shape", "saturated")
+}
+
+func TestIdleStreams(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	var r struct {
+		After, Before   int64
+		Few, Goroutines int
+	}
+	bench(t, &r, "sse", "memory", "--clients", "50", "--settle", "200ms")
+	if r.After <= 0 || r.Before <= 0 || r.Few == 0 || r.Goroutines == 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestFanoutRefuses(t *testing.T) {
 	for _, args := range [][]string{
-		{"--shape", "round"}, {"--clients", "0"}, {"--clients", "30000"}, {"--each", "300"}, {"--rate", "0"}, {"--channel", "bbo"}, {"--format", "xml"},
+		{"fanout", "--shape", "round"}, {"fanout", "--clients", "0"}, {"fanout", "--clients", "30000"}, {"fanout", "--each", "300"}, {"fanout", "--rate", "0"},
+		{"fanout", "--channel", "bbo"}, {"fanout", "--format", "xml"}, {"sse", "fanout", "--stream", "-1s"}, {"sse", "fanout", "--gzip", "--stream", "0"},
 	} {
 		root := rootCommand()
-		root.SetArgs(append([]string{"fanout"}, args...))
+		root.SetArgs(args)
 		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "--") {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -108,13 +149,18 @@ func TestFairness(t *testing.T) {
 
 func TestStorm(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
-	for _, channel := range []string{"trades", "book"} {
+	f := func(args ...string) {
+		t.Helper()
 		var r struct{ Served int }
-		bench(t, &r, "storm", "--clients", "50", "--topics", "10", "--each", "5", "--rate", "300", "--channel", channel)
+		bench(t, &r, append(args, "--clients", "50", "--topics", "10", "--rate", "300")...)
 		if r.Served != 50 {
 			t.Errorf("%d of 50 clients served", r.Served)
 		}
 	}
+	f("storm", "--each", "5", "--channel", "trades")
+	f("storm", "--each", "5", "--channel", "book")
+	f("sse", "storm", "--each", "1", "--stream", "0")
+	f("sse", "storm", "--each", "2")
 }
 
 func TestFlow(t *testing.T) {

@@ -10,22 +10,40 @@ import (
 )
 
 func memoryCommand() *cobra.Command {
-	cfg, format, file := scenario.DefaultMemory(), "sbe", ""
+	cfg, format := scenario.DefaultMemory(), "sbe"
+	cmd := memoryOf(&cfg, func() (err error) {
+		cfg.JSON, err = scenario.ParseFormat(format)
+		return err
+	})
+	cmd.Short = "What idle connections cost the edge: resident memory, and CPU for heartbeats"
+	cmd.Flags().StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
+	cmd.Flags().StringVar(&format, "format", format, "`sbe|json`")
+	return cmd
+}
+
+func streamMemoryCommand() *cobra.Command {
+	cfg := scenario.DefaultStreamMemory()
+	cmd := memoryOf(&cfg, func() error { return nil })
+	cmd.Short = "What idle event streams cost the edge: resident memory, goroutines, and CPU for heartbeats"
+	return cmd
+}
+
+// memoryOf makes the command of a look at idle connections with the flags that both edges have.
+func memoryOf(cfg *scenario.MemoryConfig, finish func() error) *cobra.Command {
+	file := ""
 	cmd := &cobra.Command{
-		Use: "memory", Short: "What idle connections cost the edge: resident memory, and CPU for heartbeats", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
+		Use: "memory", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := finish(); err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), file, func() (*scenario.MemoryReport, error) { return scenario.Memory(cmd.Context(), cfg) })
+			return report(cmd.OutOrStdout(), file, func() (*scenario.MemoryReport, error) { return scenario.Memory(cmd.Context(), *cfg) })
 		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&cfg.Clients, "clients", cfg.Clients, "connections")
 	f.IntVar(&cfg.Topics, "topics", cfg.Topics, "topics there are")
 	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
-	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
-	f.StringVar(&format, "format", format, "`sbe|json`")
 	f.DurationVar(&cfg.Settle, "settle", cfg.Settle, "from the last connection to the look at the memory")
 	f.StringVar(&cfg.Heap, "memprofile", "", "write a heap profile of the edge to `FILE`")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
@@ -81,14 +99,33 @@ func flowCommand() *cobra.Command {
 }
 
 func stormCommand() *cobra.Command {
-	cfg, format, file := scenario.DefaultStorm(), "sbe", ""
+	cfg, format := scenario.DefaultStorm(), "sbe"
+	cmd := stormOf(&cfg, func() (err error) {
+		cfg.JSON, err = scenario.ParseFormat(format)
+		return err
+	})
+	cmd.Flags().StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
+	cmd.Flags().StringVar(&format, "format", format, "`sbe|json`")
+	return cmd
+}
+
+func streamStormCommand() *cobra.Command {
+	cfg := scenario.DefaultStreamStorm()
+	cmd := stormOf(&cfg, func() error { return nil })
+	cmd.Flags().DurationVar(&cfg.Stream, "stream", cfg.Stream, "the streams' rate: 0, 100ms, 250ms, 1s or 5s")
+	return cmd
+}
+
+// stormOf makes the command of a storm with the flags that both edges have.
+func stormOf(cfg *scenario.StormConfig, finish func() error) *cobra.Command {
+	file := ""
 	cmd := &cobra.Command{
 		Use: "storm", Short: "An edge is killed, and all its clients resume on another one at once", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := finish(); err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), file, func() (*scenario.StormReport, error) { return scenario.Storm(cmd.Context(), cfg) })
+			return report(cmd.OutOrStdout(), file, func() (*scenario.StormReport, error) { return scenario.Storm(cmd.Context(), *cfg) })
 		},
 	}
 	f := cmd.Flags()
@@ -96,8 +133,6 @@ func stormCommand() *cobra.Command {
 	f.IntVar(&cfg.Topics, "topics", cfg.Topics, "topics there are")
 	f.IntVar(&cfg.Each, "each", cfg.Each, "topics of each client, at random")
 	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "messages per second, over all topics")
-	f.StringVar(&cfg.Channel, "channel", cfg.Channel, "`book|trades`")
-	f.StringVar(&format, "format", format, "`sbe|json`")
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the choice of topics")
 	f.StringVar(&file, "json", "", "write all figures to `FILE`")
 	return cmd
@@ -138,9 +173,9 @@ func suiteCommand() *cobra.Command {
 	suite, file := scenario.Suite{}, ""
 	cmd := &cobra.Command{
 		Use:   "suite",
-		Short: "All measurements that the edge is judged by, with their goals",
-		Long: `Runs fanout in several shapes, memory, fairness, flow and storm one after the other, and says which goals are met. The whole takes about
-a quarter of an hour, with --quick a few minutes. Exit code 1 when something was wrong, not when a goal is missed.`,
+		Short: "All measurements that the edges are judged by, with their goals",
+		Long: `Runs fanout in several shapes, memory, fairness, flow and storm one after the other, then sse fanout, memory and storm, and says which
+goals are met. The whole takes about twenty-five minutes, with --quick a few. --only sse runs the event streams' part. Exit code 1 when something was wrong, not when a goal is missed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps, err := suite.Run(cmd.Context(), cmd.OutOrStdout())

@@ -1,0 +1,76 @@
+package target
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http/httputil"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/market"
+)
+
+// TestEvents compares what the floor writes with what the public edge does.
+func TestEvents(t *testing.T) {
+	cfg := &Config{SSE: true, Topics: 2}
+	m := newMaker(market.Trades, cfg.Topics, 90)
+	floor := newEvents(&m)
+	e, err := startEdge(cfg, &m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	conn, err := net.Dial("tcp", e.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "GET /v1/sse/trades?symbols=%s,%s HTTP/1.1\r\nHost: x\r\n\r\n", Sym(0), Sym(1)); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for line := ""; line != "\r\n"; {
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := bufio.NewReader(httputil.NewChunkedReader(r))
+	event := func(r *bufio.Reader) (text string) {
+		t.Helper()
+		for !strings.HasSuffix(text, "\n\n") {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += line
+		}
+		return text
+	}
+	for !strings.Contains(event(body), "event: snapshot\n") {
+	}
+	now := regexp.MustCompile(`"out":\d+`)
+	for i := range 300 { // the offset's varint grows
+		template, payload := m.make(i%2, time.Now().UnixMicro())
+		payload = append([]byte(nil), payload...)
+		chunk := string(floor.chunk(i%2, payload))
+		want := event(bufio.NewReader(httputil.NewChunkedReader(io.MultiReader(strings.NewReader(chunk), strings.NewReader("0\r\n\r\n")))))
+		if err := e.publish(i%2, template, payload); err != nil {
+			t.Fatal(err)
+		}
+		got := event(body)
+		if now.ReplaceAllString(got, "") != now.ReplaceAllString(want, "") {
+			t.Fatalf("the edge sends\n%sthe floor\n%s", got, want)
+		}
+	}
+}
