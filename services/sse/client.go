@@ -38,9 +38,7 @@ type client struct {
 func (s *Server) hijack(ctx *fasthttp.RequestCtx, then func(net.Conn)) {
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(conn net.Conn) {
-		if u, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
-			conn = u.UnsafeConn()
-		}
+		conn = keep(conn)
 		s.clientsMu.Lock()
 		over := s.over
 		if !over {
@@ -80,7 +78,7 @@ func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, p spec, r resume) {
 			return
 		}
 		if !s.hangups.watch(c) {
-			_, _ = io.Copy(io.Discard, conn) // nobody else sees it hang up
+			_, _ = io.Copy(io.Discard, c.net) // nobody else sees it hang up
 			c.hangUp()
 		}
 	})

@@ -228,11 +228,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	http := &fasthttp.Server{
 		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
-		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true, KeepHijackedConns: true,
+		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true,
 		CloseOnShutdown: true, Logger: quiet{},
 	}
 	served := make(chan error, 1)
-	feeding.Go(func() { served <- http.Serve(ln) })
+	feeding.Go(func() { served <- http.Serve(lending{ln}) })
 	var err error
 	select {
 	case <-ctx.Done():
