@@ -18,6 +18,7 @@ type Config struct {
 	MaxConns int    // in all
 	MaxPerIP int    // connections from one address; 0 is no limit
 	MaxViews int    // different streams at a time
+	MaxPolls int    // requests for JSON that are being answered, or wait for something to happen
 	MaxAge   time.Duration
 	Drain    time.Duration // how long clients are sent away at the end
 	Shards   int           // loops that write; 0 is for the fan-out to decide
@@ -33,7 +34,7 @@ type Config struct {
 // DefaultConfig listens on loopback, port 8080, without TLS.
 func DefaultConfig() Config {
 	return Config{
-		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 10_000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
+		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 10_000, MaxPolls: 1000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
 		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), stall: stallTimeout,
 	}
 }
@@ -44,6 +45,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxConns, "sse-max-conns", c.MaxConns, "connections at a time")
 	fs.IntVar(&c.MaxPerIP, "sse-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
 	fs.IntVar(&c.MaxViews, "sse-max-views", c.MaxViews, "different streams (channel, symbols, rate) at a time")
+	fs.IntVar(&c.MaxPolls, "sse-max-polls", c.MaxPolls, "long polls at a time")
 	fs.DurationVar(&c.MaxAge, "sse-max-age", c.MaxAge, "how long a stream lasts, give or take a fifth, before its client is asked to connect anew; 0 for ever")
 	fs.StringVar(&c.Cookie, "sse-cookie", c.Cookie, "`NAME` of a cookie that may hold the token of who visits a page of --sse-origins (default: none)")
 	fs.StringSliceVar(&c.Origins, "sse-origins", c.Origins, "`ORIGIN,…` of the web pages whose visitors' cookies count, such as https://app.example.org; pages of others may read what needs no cookie")
@@ -64,6 +66,8 @@ func (c *Config) Validate() error {
 		return errors.New("--sse-max-conns-per-ip: not negative")
 	case c.MaxViews < 1:
 		return errors.New("--sse-max-views: at least 1")
+	case c.MaxPolls < 1:
+		return errors.New("--sse-max-polls: at least 1")
 	case c.MaxAge < 0:
 		return errors.New("--sse-max-age: not negative")
 	case c.Drain < 0:

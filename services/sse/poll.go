@@ -23,6 +23,12 @@ func (s *Server) poll(ctx *fasthttp.RequestCtx, v *view) {
 	h := &ctx.Response.Header
 	h.Set(fasthttp.HeaderCacheControl, "no-store")
 	ctx.SetContentType("application/json")
+	if !s.polling.tryAcquire() {
+		h.Set(fasthttp.HeaderRetryAfter, "1")
+		fail(ctx, problem{Status: 503, Code: "rate", Detail: "too many clients are waiting for answers; a stream costs this server less"})
+		return
+	}
+	defer s.polling.release()
 	after := string(ctx.QueryArgs().Peek("after"))
 	r := v.parseResume(after)
 	if !r.given || ctx.IsHead() {
@@ -43,6 +49,20 @@ func (s *Server) poll(ctx *fasthttp.RequestCtx, v *view) {
 	}
 	ctx.SetBody(answer)
 }
+
+// slots bounds how many do something at a time. A poll that waits holds a goroutine and a request's buffers.
+type slots chan struct{}
+
+func (s slots) tryAcquire() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s slots) release() { <-s }
 
 // pause waits for a view's next chunk. It reports false when that has not come in time.
 func (s *Server) pause(changed <-chan struct{}, wait time.Duration) bool {

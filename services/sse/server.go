@@ -56,6 +56,8 @@ type Server struct {
 	stopping  chan struct{} // closed when it drains
 	named     atomic.Uint64
 
+	polling slots
+
 	viewsMu sync.Mutex
 	views   map[string]*view // by spec.key
 	beating []*view          // keepTime's own
@@ -79,7 +81,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
 		access: deps.Access, tickets: newTickets(), checks: door.NewChecks("sse"),
-		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), ends: newEnds(deps.Cluster),
+		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), polling: make(slots, cfg.MaxPolls), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: cfg.stall}),
 	}
 	if s.origins, err = door.ParseOrigins(cfg.Origins); err != nil {

@@ -909,8 +909,38 @@ func TestNotReady(t *testing.T) {
 	if r.resp.StatusCode != 503 {
 		t.Error(r.resp.Status)
 	}
+	if r := e.open("/v1/sse/ticker/all"); r.resp.StatusCode != 503 {
+		t.Error(r.resp.Status)
+	}
 	if err := e.s.Ready(); err == nil {
 		t.Error("ready without a partition")
+	}
+	nameless := newEvents(t)
+	e = nameless.edge(nil)
+	e.s.mirror.Name(func() string { return "" })
+	if r := e.open("/v1/sse/trades?symbols=BTC-USDT"); r.resp.StatusCode != 503 {
+		t.Error(r.resp.Status)
+	}
+}
+
+// TestTooManyPolls has one poll wait where there may be one.
+func TestTooManyPolls(t *testing.T) {
+	l := newEvents(t)
+	l.beat()
+	e := l.edge(func(c *Config) { c.MaxPolls = 1 })
+	const path = "/v1/sse/ticker?symbols=BTC-USDT"
+	go func() {
+		for len(e.s.polling) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		r := e.open(path, "Accept: application/json")
+		if r.resp.StatusCode != 503 || r.resp.Header.Get("Retry-After") != "1" {
+			t.Error(r.resp.Status)
+		}
+		l.trade(1)
+	}()
+	if r := e.open(path+"&after="+logName+".s", "Accept: application/json"); r.resp.StatusCode != 200 {
+		t.Error(r.resp.Status)
 	}
 }
 

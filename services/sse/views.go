@@ -9,6 +9,9 @@ import (
 
 // enter returns the view of a spec, which it makes if there is none, and counts a client in. Whoever has it leaves it.
 func (s *Server) enter(p spec) (*view, *problem) {
+	if p.dated() && s.logID() == "" {
+		return nil, whyNot(mirror.ErrNotReady)
+	}
 	key := p.key()
 	s.viewsMu.Lock()
 	v := s.views[key]

@@ -49,6 +49,9 @@ type Tapped struct {
 // or an UnknownError.
 func (m *Mirror) Tap(t Tap, what Tapped) error {
 	if what.All {
+		if m.Ready() != nil {
+			return ErrNotReady
+		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.taps = append(m.taps, wideTap{t, what})
