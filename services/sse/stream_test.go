@@ -952,6 +952,12 @@ func TestNewInstrument(t *testing.T) {
 	r := e.open("/v1/sse/ticker/all?rate=100ms")
 	r.expect("hello")
 	r.expect("snapshot")
+	l.list(&market.Instrument{ID: 11, Sym: "A\"B\nid: 7", Source: "sim", Symbol: "x", PriceScale: 2, SizeScale: 2})
+	odd := e.open("/v1/sse/ticker/all?rate=250ms")
+	odd.expect("hello")
+	if snap := odd.expect("snapshot"); snap.id != "" || !json.Valid([]byte(snap.data)) || !strings.Contains(snap.data, `{"sym":"A\"B\nid: 7",`) {
+		t.Errorf("%+v", snap)
+	}
 	l.list(&market.Instrument{ID: 9, Sym: "NEW-USDT", Source: "sim", Symbol: "NEWUSDT", PriceScale: 2, SizeScale: 2})
 	l.trade(9)
 	if m := r.expect("ticker"); m.field(t, "sym") != "NEW-USDT" {

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strconv"
 	"sync"
@@ -48,7 +49,8 @@ type view struct {
 // item is one instrument of a view.
 type item struct {
 	in     *mirror.Instrument
-	part   int // of md.events
+	name   []byte // its sym as JSON
+	part   int    // of md.events
 	seq    market.Sequence
 	state  market.State
 	why    market.Reason
@@ -122,7 +124,11 @@ func (v *view) begin() error {
 func (v *view) Begin(in *mirror.Instrument, at mirror.Look) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	it := &item{in: in, part: at.Partition, seq: at.Sequence, state: at.State, why: at.Why, value: at.Value, recent: at.Final}
+	name, err := json.Marshal(in.Sym())
+	if err != nil {
+		panic("sse: a sym that is no text: " + err.Error()) // strings always are
+	}
+	it := &item{in: in, name: name, part: at.Partition, seq: at.Sequence, state: at.State, why: at.Why, value: at.Value, recent: at.Final}
 	if v.channel == market.Trades {
 		for _, e := range at.Recent {
 			it.keep(in.JSON(v.channel, v.interval, e), e)
@@ -450,7 +456,7 @@ func (v *view) appendItems(b []byte) []byte {
 }
 
 func (v *view) appendItem(b []byte, it *item) []byte {
-	b = append(append(append(b, `{"sym":"`...), it.in.Sym()...), `","ep":`...)
+	b = append(append(append(b, `{"sym":`...), it.name...), `,"ep":`...)
 	b = strconv.AppendUint(b, uint64(it.seq.Epoch), 10)
 	b = strconv.AppendUint(append(b, `,"seq":`...), it.seq.Seq, 10)
 	b = append(append(append(b, `,"state":"`...), it.state.String()...), '"')
