@@ -23,6 +23,7 @@ import (
 // stack is everything in this process, without a market of its own.
 type stack struct {
 	url     string // of the WebSocket edge
+	sse     string // address of the SSE edge
 	cluster *stream.Cluster
 }
 
@@ -72,7 +73,7 @@ func startWith(t *testing.T, brokers []string, change func(*all.Config)) *stack 
 	case <-time.After(30 * time.Second):
 		t.Fatal("not ready after 30 s")
 	}
-	return &stack{url: "ws://" + service.Addrs().WS, cluster: cluster}
+	return &stack{url: "ws://" + service.Addrs().WS, sse: service.Addrs().SSE, cluster: cluster}
 }
 
 // writer makes a writer to md.raw that ends with the test.
