@@ -15,7 +15,7 @@ export TICKWIRE_CACHE ?= $(CACHE)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-run: build ## start everything on this machine: embedded broker, simulated market, ingest, WebSocket edge
+run: build ## start everything on this machine: embedded broker, simulated market, ingest, both edges
 	./bin/tickwire all
 
 build: ## build bin/tickwire

@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -730,6 +732,7 @@ func TestHangUp(t *testing.T) {
 func TestDrain(t *testing.T) {
 	l := newEvents(t)
 	l.beat()
+	descriptors := openDescriptors(t)
 	e := l.edge(nil)
 	var all []*reader
 	for i := range 20 {
@@ -773,6 +776,22 @@ func TestDrain(t *testing.T) {
 	if n := e.s.open(); n != 0 {
 		t.Errorf("%d streams are left", n)
 	}
+	if n := openDescriptors(t); n > descriptors {
+		t.Errorf("%d descriptors are left", n-descriptors)
+	}
+}
+
+// openDescriptors counts those of this process, where the system tells.
+func openDescriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // unzip reads a compressed stream, up to the end that RFC 1952 asks for.

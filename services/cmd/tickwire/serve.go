@@ -23,7 +23,7 @@ func allCommand() *cobra.Command {
 	cfg, level := all.DefaultConfig(), "warn"
 	cmd := &cobra.Command{
 		Use:   "all",
-		Short: "Everything in one process: embedded broker, market, ingest, WebSocket edge",
+		Short: "Everything in one process: embedded broker, market, ingest, both edges",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := ops.NewLogger(level)
