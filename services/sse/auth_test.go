@@ -1,15 +1,9 @@
 package sse
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,37 +14,13 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
-
-const hsSecret = "0123456789abcdef0123456789abcdef"
-
-// sign makes a JWT.
-func sign(header, claims string) string {
-	b64 := base64.RawURLEncoding
-	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(claims))
-	mac := hmac.New(sha256.New, []byte(hsSecret))
-	_, _ = mac.Write([]byte(text))
-	return text + "." + b64.EncodeToString(mac.Sum(nil))
-}
-
-// token is good for so long; scope is the claim, or "".
-func token(sub string, life time.Duration, scope string) string {
-	if scope == "" {
-		scope = "{}"
-	}
-	return sign(`{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(`{"sub":%q,"exp":%d,"tickwire":%s}`, sub, time.Now().Add(life).Unix(), scope))
-}
 
 // asking is an edge that asks for tokens. The path is its key file's.
 func asking(t testing.TB, mode, keys string, change func(*Config)) (s *Server, path string) {
 	t.Helper()
-	dir := t.TempDir()
-	secret, path := filepath.Join(dir, "secret"), filepath.Join(dir, "keys.yaml")
-	for file, text := range map[string]string{secret: hsSecret, path: keys} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	secret, path := testkit.Keys(t, keys)
 	cfg := DefaultConfig()
 	cfg.Edge.Auth.Mode, cfg.Edge.Auth.HS256File, cfg.Edge.Auth.KeysFile = mode, secret, path
 	if change != nil {
@@ -61,18 +31,6 @@ func asking(t testing.TB, mode, keys string, change func(*Config)) (s *Server, p
 		t.Fatal(err)
 	}
 	return s, path
-}
-
-func newKey(t testing.TB, subject string, scope auth.Scope) (key, entry string) {
-	t.Helper()
-	key, e, err := auth.NewKey(subject, time.Time{}, scope)
-	if err == nil {
-		entry, err = e.YAML()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, entry
 }
 
 // incoming is a request with header lines as they stand.
@@ -100,7 +58,7 @@ func problemOf(t testing.TB, ctx *fasthttp.RequestCtx) (p problem) {
 }
 
 func TestAdmit(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{Channels: []string{"ticker"}})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{Channels: []string{"ticker"}})
 	s, _ := asking(t, "required", "keys:\n"+entry, nil)
 	f := func(want string, headers ...string) {
 		t.Helper()
@@ -118,7 +76,7 @@ func TestAdmit(t *testing.T) {
 		}
 	}
 	bearer := func(token string) string { return "Authorization: Bearer " + token }
-	good := token("alice", time.Hour, "")
+	good := testkit.Token("alice", time.Hour, "")
 	parts := strings.Split(good, ".")
 	f("alice", bearer(good))
 	f("alice", "authorization: bearer "+good)
@@ -126,9 +84,9 @@ func TestAdmit(t *testing.T) {
 	f("auth_required")
 	f("auth_required", "Authorization: Basic YTpi")
 	f("auth_required", "Cookie: session="+good)
-	f("auth_expired", bearer(token("alice", -time.Hour, "")))
+	f("auth_expired", bearer(testkit.Token("alice", -time.Hour, "")))
 	f("auth_failed", bearer(good[:len(good)-4]+"AAAA"))
-	f("auth_failed", bearer(sign(`{"alg":"none"}`, `{"sub":"alice","exp":4000000000}`)))
+	f("auth_failed", bearer(testkit.Sign(`{"alg":"none"}`, `{"sub":"alice","exp":4000000000}`)))
 	f("auth_failed", bearer(parts[0]+"."+parts[1]+"."))
 	f("auth_failed", bearer(key[:len(key)-1]+"!"))
 	f("auth_failed", bearer(""))
@@ -162,7 +120,7 @@ func TestCookie(t *testing.T) {
 	s, _ := asking(t, "required", "", func(c *Config) {
 		c.Cookie, c.Origins = "session", []string{"https://app.example.org", "https://*.desk.example.org"}
 	})
-	good := token("alice", time.Hour, "")
+	good := testkit.Token("alice", time.Hour, "")
 	cookie := "Cookie: theme=dark; session=" + good
 	f := func(want bool, headers ...string) {
 		t.Helper()
@@ -193,7 +151,7 @@ func TestCookie(t *testing.T) {
 	f(false, cookie, "Origin: null")
 	f(false, cookie, "Origin: https://app.example.org", "Origin: https://evil.example")
 	f(false, "Origin: https://app.example.org")
-	f(false, "Cookie: session="+token("alice", -time.Hour, ""), "Origin: https://app.example.org")
+	f(false, "Cookie: session="+testkit.Token("alice", -time.Hour, ""), "Origin: https://app.example.org")
 	f(true, "Cookie: session=stale", "Origin: https://app.example.org", "Authorization: Bearer "+good)
 	f(true, "Origin: https://evil.example", "Authorization: Bearer "+good)
 }
@@ -221,7 +179,7 @@ func TestPermitted(t *testing.T) {
 	s, _ := asking(t, "required", "", nil)
 	grant := func(scope string) *auth.Grant {
 		t.Helper()
-		g, ok := s.admit(incoming(t, "GET", "/v1/time", "Authorization: Bearer "+token("alice", time.Hour, scope)))
+		g, ok := s.admit(incoming(t, "GET", "/v1/time", "Authorization: Bearer "+testkit.Token("alice", time.Hour, scope)))
 		if !ok {
 			t.Fatal(scope)
 		}

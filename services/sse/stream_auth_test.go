@@ -3,26 +3,20 @@ package sse
 import (
 	"net/http"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/services/internal/conf"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // TestStreamsNeedTokens opens streams that a token covers and others, on an edge that asks for one.
 func TestStreamsNeedTokens(t *testing.T) {
 	l := newEvents(t)
 	l.beat()
-	dir := t.TempDir()
-	secret, keys := filepath.Join(dir, "secret"), filepath.Join(dir, "keys.yaml")
-	key, entry := newKey(t, "ann", auth.Scope{Symbols: []string{"BTC-*"}})
-	for file, text := range map[string]string{secret: hsSecret, keys: "keys:\n" + entry} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	key, entry := testkit.NewKey(t, "ann", auth.Scope{Symbols: []string{"BTC-*"}})
+	secret, keys := testkit.Keys(t, "keys:\n"+entry)
 	e := l.edge(func(c *Config) {
 		c.Edge.Auth = conf.Auth{Mode: "required", HS256File: secret, KeysFile: keys}
 	})
@@ -45,10 +39,10 @@ func TestStreamsNeedTokens(t *testing.T) {
 	r := e.open(path, bearer)
 	r.expect("hello")
 	r.expect("snapshot")
-	short := e.open(path, "Authorization: Bearer "+token("bob", 2*time.Second, `{"conns":1}`))
+	short := e.open(path, "Authorization: Bearer "+testkit.Token("bob", 2*time.Second, `{"conns":1}`))
 	short.expect("hello")
 	short.expect("snapshot")
-	second := e.open(path, "Authorization: Bearer "+token("bob", time.Minute, `{"conns":1}`))
+	second := e.open(path, "Authorization: Bearer "+testkit.Token("bob", time.Minute, `{"conns":1}`))
 	if m := second.expect("goodbye"); m.field(t, "why") != "overload" {
 		t.Errorf("a second connection of one that may have one: %+v", m)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/tickwire/tickwire/pkg/auth"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // answered is a request that the edge has dealt with.
@@ -52,8 +53,8 @@ func TestTicket(t *testing.T) {
 			t.Errorf("%v %d %s, want %s", g, ctx.Response.StatusCode(), ctx.Response.Body(), want)
 		}
 	}
-	first := s.ticket(t, token("alice", time.Hour, ""))
-	second := s.ticket(t, token("bob", time.Hour, ""))
+	first := s.ticket(t, testkit.Token("alice", time.Hour, ""))
+	second := s.ticket(t, testkit.Token("bob", time.Hour, ""))
 	use(second, "bob")
 	use(first, "alice")
 	use(first, "auth_failed")
@@ -70,9 +71,9 @@ func TestTicket(t *testing.T) {
 			t.Errorf("%s %s: %+v, want %d %s", method, path, p, status, code)
 		}
 	}
-	f(405, "bad_request", "GET", "/v1/ticket", "Authorization: Bearer "+token("alice", time.Hour, ""))
+	f(405, "bad_request", "GET", "/v1/ticket", "Authorization: Bearer "+testkit.Token("alice", time.Hour, ""))
 	f(401, "auth_required", "POST", "/v1/ticket")
-	f(401, "auth_required", "POST", "/v1/ticket?ticket="+s.ticket(t, token("alice", time.Hour, "")))
+	f(401, "auth_required", "POST", "/v1/ticket?ticket="+s.ticket(t, testkit.Token("alice", time.Hour, "")))
 	f(401, "auth_failed", "POST", "/v1/ticket", "Authorization: Bearer nonsense")
 	f(405, "bad_request", "POST", "/v1/time")
 }
@@ -105,7 +106,7 @@ func TestTicketExpires(t *testing.T) {
 			}
 			return problemOf(t, ctx).Code
 		}
-		early, late, short := s.ticket(t, token("alice", time.Hour, "")), s.ticket(t, token("alice", time.Hour, "")), s.ticket(t, token("alice", 20*time.Second, ""))
+		early, late, short := s.ticket(t, testkit.Token("alice", time.Hour, "")), s.ticket(t, testkit.Token("alice", time.Hour, "")), s.ticket(t, testkit.Token("alice", 20*time.Second, ""))
 		time.Sleep(ticketLife - time.Nanosecond)
 		if code := admitted(early); code != "" {
 			t.Errorf("just in time: %s", code)
@@ -117,9 +118,9 @@ func TestTicketExpires(t *testing.T) {
 		if code := admitted(late); code != "auth_failed" {
 			t.Errorf("too late: %q", code)
 		}
-		s.ticket(t, token("bob", time.Hour, ""))
+		s.ticket(t, testkit.Token("bob", time.Hour, ""))
 		time.Sleep(ticketLife)
-		s.ticket(t, token("alice", time.Hour, ""))
+		s.ticket(t, testkit.Token("alice", time.Hour, ""))
 		if s.tickets.queue.Len() != 1 || len(s.tickets.given) != 1 || len(s.tickets.subjects) != 1 {
 			t.Errorf("%d tickets are remembered", s.tickets.queue.Len())
 		}
@@ -155,8 +156,8 @@ func TestManyTickets(t *testing.T) {
 
 // TestRevoked takes keys away that tickets and streams stand on.
 func TestRevoked(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{})
-	other, otherEntry := newKey(t, "desk-2", auth.Scope{})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{})
+	other, otherEntry := testkit.NewKey(t, "desk-2", auth.Scope{})
 	synctest.Test(t, func(t *testing.T) {
 		s, path := asking(t, "required", "keys:\n"+entry+otherEntry, nil)
 		grant := func(key string) *auth.Grant {
@@ -168,7 +169,7 @@ func TestRevoked(t *testing.T) {
 			return g
 		}
 		gone, kept := grant(key), grant(other)
-		short := grant(token("alice", 30*time.Second, ""))
+		short := grant(testkit.Token("alice", 30*time.Second, ""))
 		ticket := s.ticket(t, key)
 		p := &spec{channel: streamed["trades"], syms: []string{"BTC-USDT"}}
 		for _, g := range []*auth.Grant{gone, kept, short} {
@@ -211,9 +212,9 @@ func TestRevoked(t *testing.T) {
 
 // TestTokenInAddress shows a token where everyone can read it.
 func TestTokenInAddress(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{})
 	s, _ := asking(t, "required", "keys:\n"+entry, nil)
-	good := token("alice", time.Hour, "")
+	good := testkit.Token("alice", time.Hour, "")
 	for _, query := range []string{"token=" + good, "access_token=" + good, "ticket=" + good, "ticket=" + key, "api_key=" + key} {
 		ctx := incoming(t, "GET", "/v1/time?"+query)
 		_, ok := s.admit(ctx)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // ask sends an upgrade request and returns the answer. The connection stays open when it was upgraded.
@@ -110,7 +111,7 @@ func TestDrainRefusesNewcomers(t *testing.T) {
 
 // TestRefusedOverTLS reads the refusal where it belongs, within the encryption.
 func TestRefusedOverTLS(t *testing.T) {
-	cert, keyFile, pool := certificate(t)
+	cert, keyFile, pool := testkit.Certificate(t)
 	e := startEdge(t, func(c *Config) {
 		c.Edge.TLSCert, c.Edge.TLSKey, c.Origins = cert, keyFile, []string{"https://a.example"}
 	}).market(5)
@@ -176,7 +177,7 @@ func TestWithoutSubscription(t *testing.T) {
 
 // TestSlowTLS is a client that connects and says nothing, where TLS is expected.
 func TestSlowTLS(t *testing.T) {
-	cert, keyFile, _ := certificate(t)
+	cert, keyFile, _ := testkit.Certificate(t)
 	inTimeWith(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }, func(t *testing.T, _ *edge, ln *memory) {
 		p := ln.dial(t)
 		begin := time.Now()

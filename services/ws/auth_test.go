@@ -2,16 +2,12 @@ package ws
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -25,50 +21,14 @@ import (
 	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
-
-const hsSecret = "0123456789abcdef0123456789abcdef"
-
-// sign makes a JWT.
-func sign(header, claims string) string {
-	b64 := base64.RawURLEncoding
-	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(claims))
-	mac := hmac.New(sha256.New, []byte(hsSecret))
-	_, _ = mac.Write([]byte(text))
-	return text + "." + b64.EncodeToString(mac.Sum(nil))
-}
-
-// token is good for so long; scope is the claim, or "".
-func token(sub string, life time.Duration, scope string) string {
-	if scope == "" {
-		scope = "{}"
-	}
-	return sign(`{"alg":"HS256","typ":"JWT"}`, fmt.Sprintf(`{"sub":%q,"exp":%d,"tickwire":%s}`, sub, time.Now().Add(life).Unix(), scope))
-}
 
 // asks has an edge ask for tokens, and returns the path of its key file.
 func asks(t testing.TB, mode, keys string) (path string, change func(*Config)) {
 	t.Helper()
-	dir := t.TempDir()
-	secret, path := filepath.Join(dir, "secret"), filepath.Join(dir, "keys.yaml")
-	for file, text := range map[string]string{secret: hsSecret, path: keys} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	secret, path := testkit.Keys(t, keys)
 	return path, func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.HS256File, c.Edge.Auth.KeysFile = mode, secret, path }
-}
-
-func newKey(t testing.TB, subject string, scope auth.Scope) (key, entry string) {
-	t.Helper()
-	key, e, err := auth.NewKey(subject, time.Time{}, scope)
-	if err == nil {
-		entry, err = e.YAML()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, entry
 }
 
 func bearer(token string) string { return "Authorization: Bearer " + token + "\r\n" }
@@ -109,7 +69,7 @@ func (p *peer) event() wire.Kind {
 }
 
 func TestTokenInUpgrade(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{Channels: []string{"bbo"}})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{Channels: []string{"bbo"}})
 	_, change := asks(t, "required", "keys:\n"+entry)
 	e := startEdge(t, change).market(5)
 	f := func(headers string, want int, result string) {
@@ -129,7 +89,7 @@ func TestTokenInUpgrade(t *testing.T) {
 			t.Errorf("%s: not counted as %s", headers, result)
 		}
 	}
-	good, dead := token("alice", time.Hour, ""), token("alice", -time.Hour, "")
+	good, dead := testkit.Token("alice", time.Hour, ""), testkit.Token("alice", -time.Hour, "")
 	parts := strings.Split(good, ".")
 	f(bearer(good), 101, "ok")
 	f("authorization: bearer "+key+"\r\n", 101, "ok")
@@ -138,7 +98,7 @@ func TestTokenInUpgrade(t *testing.T) {
 	f("Authorization: Basic YTpi\r\n", 101, "")
 	f(bearer(dead), 401, "expired")
 	f(bearer(good[:len(good)-4]+"AAAA"), 401, "signature")
-	f(bearer(sign(`{"alg":"none"}`, `{"sub":"alice","exp":4000000000}`)), 401, "signature")
+	f(bearer(testkit.Sign(`{"alg":"none"}`, `{"sub":"alice","exp":4000000000}`)), 401, "signature")
 	f(bearer(parts[0]+"."+parts[1]+"."), 401, "signature")
 	f(bearer(key[:len(key)-1]+"!"), 401, "unknown")
 	f(bearer(""), 401, "malformed")
@@ -174,7 +134,7 @@ func counted(t testing.TB, e *edge, result string) float64 {
 
 func TestUnavailableKeys(t *testing.T) {
 	e := startEdge(t, func(c *Config) { c.Edge.Auth.Mode, c.Edge.Auth.JWKS = "required", "http://127.0.0.1:1/jwks" }).market(5)
-	resp, _ := e.ask(bearer(sign(`{"alg":"EdDSA","kid":"k"}`, `{}`)))
+	resp, _ := e.ask(bearer(testkit.Sign(`{"alg":"EdDSA","kid":"k"}`, `{}`)))
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "10" {
 		t.Errorf("%v %v", resp.Status, resp.Header)
 	}
@@ -182,7 +142,7 @@ func TestUnavailableKeys(t *testing.T) {
 		t.Error("ready without the keys that tokens are checked by")
 	}
 	p := e.enter("")
-	p.auth(sign(`{"alg":"EdDSA","kid":"k"}`, `{}`))
+	p.auth(testkit.Sign(`{"alg":"EdDSA","kid":"k"}`, `{}`))
 	p.expectError(wire.CodeNotReady)
 }
 
@@ -202,11 +162,11 @@ func TestAuthRequired(t *testing.T) {
 	}
 	p.auth("nonsense")
 	p.expectError(wire.CodeAuthFailed)
-	p.auth(token("alice", -time.Hour, ""))
+	p.auth(testkit.Token("alice", -time.Hour, ""))
 	p.expectError(wire.CodeAuthExpired)
-	p.auth(token("alice", time.Hour, ""))
+	p.auth(testkit.Token("alice", time.Hour, ""))
 	p.expect(wire.KindAck)
-	p.auth(token("bob", time.Hour, ""))
+	p.auth(testkit.Token("bob", time.Hour, ""))
 	p.expectError(wire.CodeAuthFailed)
 	p.send(`{"op":"sub","id":5,"topics":[{"ch":"bbo","sym":"BTC-USDT"}]}`)
 	if p.expect(wire.KindAck); len(p.msg.Ack.OK) != 1 {
@@ -224,13 +184,13 @@ func TestNarrowerToken(t *testing.T) {
 	if p.expect(wire.KindAck); len(p.msg.Ack.Errs) != 1 || p.msg.Ack.Errs[0].Code != wire.CodeForbidden {
 		t.Errorf("anonymous: %s", p.text)
 	}
-	p.auth(token("alice", time.Hour, ""))
+	p.auth(testkit.Token("alice", time.Hour, ""))
 	p.expect(wire.KindAck)
 	p.send(`{"op":"sub","id":2,"topics":[{"ch":"book","sym":"BTC-USDT"},{"ch":"trades","sym":"BTC-USDT"},{"ch":"bbo","sym":"*"},{"ch":"status","sym":"ETH-USDT"},{"ch":"status","sym":"BTC-USDT"}]}`)
 	if p.expect(wire.KindAck); len(p.msg.Ack.OK) != 5 || p.msg.Ack.OK[2].N != 2 {
 		t.Errorf("%s", p.text)
 	}
-	p.auth(token("alice", time.Hour, `{"symbols":["BTC-*"],"depth":50,"topics":1}`))
+	p.auth(testkit.Token("alice", time.Hour, `{"symbols":["BTC-*"],"depth":50,"topics":1}`))
 	p.skipTo(wire.KindAck)
 	var ended []string
 	for range 4 {
@@ -261,7 +221,7 @@ func TestNarrowerToken(t *testing.T) {
 func TestForbiddenWhileBlocked(t *testing.T) {
 	_, change := asks(t, "required", "")
 	e := startEdge(t, change).market(30)
-	p := e.enter(bearer(token("alice", time.Hour, "")))
+	p := e.enter(bearer(testkit.Token("alice", time.Hour, "")))
 	p.send(`{"op":"flow","id":1,"window":4096}`)
 	p.expect(wire.KindAck)
 	handled := 0
@@ -290,7 +250,7 @@ func TestForbiddenWhileBlocked(t *testing.T) {
 		e.update(100_000, market.Size(i+1))
 		e.trade()
 	}
-	p.auth(token("alice", time.Hour, `{"channels":["trades"]}`))
+	p.auth(testkit.Token("alice", time.Hour, `{"channels":["trades"]}`))
 	for read() != wire.KindUnsub {
 	}
 	for trades, acked := uint64(0), 0; trades < 200; {
@@ -311,7 +271,7 @@ func TestForbiddenWhileBlocked(t *testing.T) {
 func TestWildcardGrows(t *testing.T) {
 	_, change := asks(t, "required", "")
 	e := startEdge(t, change).market(5)
-	p := e.enter(bearer(token("alice", time.Hour, `{"symbols":["BTC-*"]}`)))
+	p := e.enter(bearer(testkit.Token("alice", time.Hour, `{"symbols":["BTC-*"]}`)))
 	n := func(want int) {
 		t.Helper()
 		p.send(`{"op":"list","id":9}`)
@@ -326,7 +286,7 @@ func TestWildcardGrows(t *testing.T) {
 	e.another(2, "ETH-USDT")
 	e.another(3, "BTC-EUR")
 	n(2)
-	p.auth(token("alice", time.Hour, `{"symbols":["BTC-*","ETH-*"]}`))
+	p.auth(testkit.Token("alice", time.Hour, `{"symbols":["BTC-*","ETH-*"]}`))
 	p.skipTo(wire.KindAck)
 	n(3)
 	e.another(4, "ETH-EUR")
@@ -337,12 +297,12 @@ func TestWildcardGrows(t *testing.T) {
 func TestSubjectLimits(t *testing.T) {
 	_, change := asks(t, "required", "")
 	e := startEdge(t, change).market(5)
-	two := token("alice", time.Hour, `{"conns":2,"ops":2}`)
+	two := testkit.Token("alice", time.Hour, `{"conns":2,"ops":2}`)
 	first, _ := e.enter(bearer(two)), e.enter(bearer(two))
 	if resp, _ := e.ask(bearer(two)); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a third connection: %v", resp.Status)
 	}
-	e.enter(bearer(token("bob", time.Hour, `{"conns":2}`)))
+	e.enter(bearer(testkit.Token("bob", time.Hour, `{"conns":2}`)))
 	late := e.enter("")
 	late.auth(two)
 	if code := late.closed(); code != wire.CloseConnectionLimit {
@@ -395,7 +355,7 @@ func TestExpiry(t *testing.T) {
 	_, change := asks(t, "required", "")
 	inTimeWith(t, change, func(t *testing.T, e *edge, ln *memory) {
 		p := ln.dial(t)
-		p.write([]byte(upgradeRequest("/v1/ws", bearer(token("alice", 95*time.Second, "")))))
+		p.write([]byte(upgradeRequest("/v1/ws", bearer(testkit.Token("alice", 95*time.Second, "")))))
 		p.answer()
 		p.expect(wire.KindHello)
 		begin := time.Now()
@@ -419,7 +379,7 @@ func TestExpiry(t *testing.T) {
 		if m := &p.msg.Auth; m.Why != wire.WhyExpiring || m.Expires != market.FromTime(begin.Add(100*time.Second)) {
 			t.Errorf("%+v", m)
 		}
-		p.auth(token("alice", 995*time.Second, ""))
+		p.auth(testkit.Token("alice", 995*time.Second, ""))
 		p.skipTo(wire.KindAck)
 		begin = time.Now()
 		warned()
@@ -444,8 +404,8 @@ func TestExpiry(t *testing.T) {
 
 // TestRevocation changes the key file under connections that live.
 func TestRevocation(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{})
-	other, otherEntry := newKey(t, "desk-2", auth.Scope{})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{})
+	other, otherEntry := testkit.NewKey(t, "desk-2", auth.Scope{})
 	path, change := asks(t, "required", "keys:\n"+entry+otherEntry)
 	inTimeWith(t, change, func(t *testing.T, _ *edge, ln *memory) {
 		enter := func(key string) *peer {
@@ -490,7 +450,7 @@ func TestClientRenews(t *testing.T) {
 			URL: "ws://edge", Window: -1,
 			Token: func(context.Context) (string, error) {
 				tokens++
-				return token("alice", 95*time.Second, ""), nil
+				return testkit.Token("alice", 95*time.Second, ""), nil
 			},
 			Dial: func(context.Context, string, string) (net.Conn, error) {
 				server, conn := net.Pipe()
@@ -549,7 +509,7 @@ func TestSlowIssuer(t *testing.T) {
 	}
 	p := e.enter("")
 	for _, w := range peers {
-		w.auth(sign(`{"alg":"EdDSA","kid":"k"}`, `{}`))
+		w.auth(testkit.Sign(`{"alg":"EdDSA","kid":"k"}`, `{}`))
 	}
 	begin := time.Now()
 	p.send(`{"op":"ping","id":1}`)
@@ -564,14 +524,14 @@ func TestSlowIssuer(t *testing.T) {
 
 // TestTokensStaySecret looks for tokens in everything that an edge says and logs about them.
 func TestTokensStaySecret(t *testing.T) {
-	key, entry := newKey(t, "desk-1", auth.Scope{})
+	key, entry := testkit.NewKey(t, "desk-1", auth.Scope{})
 	_, change := asks(t, "required", "keys:\n"+entry)
 	core, logs := observer.New(zap.DebugLevel)
 	e := newEdgeWith(t, zap.New(core), change).start().market(5)
 	secrets := []string{key[12:]}
 	said := ""
 	for _, tok := range []string{
-		key, key[:len(key)-1] + "!", token("alice", -time.Hour, ""), token("alice", time.Hour, `{"x":1}`), sign("{", "{"), "secretnonsense",
+		key, key[:len(key)-1] + "!", testkit.Token("alice", -time.Hour, ""), testkit.Token("alice", time.Hour, `{"x":1}`), testkit.Sign("{", "{"), "secretnonsense",
 	} {
 		secrets = append(secrets, strings.Split(tok, ".")...)
 		for _, headers := range []string{bearer(tok), "Authorization Bearer " + tok + "\r\n", "Sec-WebSocket-Protocol: bearer." + tok + "\r\n"} {

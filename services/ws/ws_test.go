@@ -24,6 +24,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -668,7 +669,7 @@ func TestClientThatNeverReads(t *testing.T) {
 }
 
 func TestClientThatNeverReadsTLS(t *testing.T) {
-	cert, keyFile, pool := certificate(t)
+	cert, keyFile, pool := testkit.Certificate(t)
 	e := startEdge(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }).market(500)
 	p := e.dial()
 	e.roots = pool
@@ -730,7 +731,7 @@ func testStoppedClient(t *testing.T, e *edge, p *peer) {
 }
 
 func TestTLS(t *testing.T) {
-	cert, keyFile, pool := certificate(t)
+	cert, keyFile, pool := testkit.Certificate(t)
 	e := startEdge(t, func(c *Config) { c.Edge.TLSCert, c.Edge.TLSKey = cert, keyFile }).market(50)
 	e.roots = pool
 	p := e.connect(wire.SubprotocolSBE)
