@@ -22,6 +22,9 @@ func ServerTLS(conn net.Conn, cfg *tls.Config) *TLSConn {
 	return &TLSConn{Conn: tls.Server(w, cfg), wire: w}
 }
 
+// NetConn is the connection that was given to ServerTLS.
+func (c *TLSConn) NetConn() net.Conn { return c.wire.Conn }
+
 // wire is what a tls.Conn believes to be its transport. Once the writing side has been taken over, it takes all ciphertext at
 // once and keeps it until the shard flushes it: a tls.Conn whose write has timed out is broken for good, so none of its
 // writes may ever wait.

@@ -16,6 +16,7 @@ type metrics struct {
 	ends     *prometheus.CounterVec
 	goodbyes *prometheus.CounterVec
 	tickets  *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
@@ -25,6 +26,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sse_streams_ended_total", Help: "Streams that have ended, by why: asked (goodbye), slow, gone.",
 		}, []string{"why"}),
+		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sse_connections_refused_total", Help: "Connections and requests turned away, for want of room in all (crowd) or for their address."}, []string{"reason"}),
 		tickets:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sse_tickets_total", Help: "Tickets given, used, refused as not good, or not given because there were too many (full)."}, []string{"result"}),
 		goodbyes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sse_goodbyes_total", Help: "Streams sent away, by why."}, []string{"why"}),
 	}
@@ -39,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	all := []prometheus.Collector{
-		m.streams, m.batches, m.ends, m.goodbyes, m.tickets, renders,
+		m.streams, m.batches, m.ends, m.goodbyes, m.tickets, m.refused, renders,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sse_views", Help: "Different streams that are open or were a moment ago."}, func() float64 {
 			s.viewsMu.Lock()
 			defer s.viewsMu.Unlock()

@@ -11,6 +11,10 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	s.cors(ctx)
 	path := string(ctx.Path())
+	if !s.seat(ctx) {
+		return
+	}
+	defer s.rise(ctx)
 	if ctx.IsOptions() {
 		preflight(ctx)
 		return

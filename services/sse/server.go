@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,7 @@ type Server struct {
 	checks  *door.Checks
 	origins door.Origins // of web pages whose visitors' cookies count
 	proxies door.Proxies
+	crowd   *door.Crowd
 	tickets *tickets
 	hub     *fanout.Hub
 	tls     *tls.Config
@@ -80,7 +82,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: deps.Log, cluster: deps.Cluster, mirror: deps.Mirror, shared: deps.Mirror != nil, tls: tlsConfig,
-		access: deps.Access, tickets: newTickets(), checks: door.NewChecks("sse"),
+		access: deps.Access, tickets: newTickets(), crowd: door.NewCrowd(cfg.MaxConns, cfg.MaxPerIP), checks: door.NewChecks("sse"),
 		listening: make(chan struct{}), stopping: make(chan struct{}), start: time.Now(), views: make(map[string]*view), polling: make(slots, cfg.MaxPolls), ends: newEnds(deps.Cluster),
 		hub: fanout.New(fanout.Config{Shards: cfg.Shards, FlushInterval: cfg.Flush, WriteTimeout: cfg.stall}),
 	}
@@ -231,10 +233,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	http := &fasthttp.Server{
 		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
 		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true,
-		CloseOnShutdown: true, Logger: quiet{},
+		CloseOnShutdown: true, Logger: quiet{}, Concurrency: math.MaxInt32, // the crowd has its own bounds
 	}
+	ln = door.Listen(ln, s.log)
 	served := make(chan error, 1)
-	feeding.Go(func() { served <- http.Serve(lending{ln}) })
+	feeding.Go(func() { served <- http.Serve(lending{entrance{ln, s}}) })
 	var err error
 	select {
 	case <-ctx.Done():

@@ -14,14 +14,7 @@ import (
 // inBubble runs a test of an edge on a fake clock, over connections in memory.
 func inBubble(t *testing.T, change func(*Config), test func(t *testing.T, l *events, e *edge, open func(path string, headers ...string) *reader)) {
 	t.Helper()
-	warm(t)
-	synctest.Test(t, func(t *testing.T) {
-		l := newEvents(t)
-		l.beat()
-		e := l.prepare(change)
-		ln := fasthttputil.NewInmemoryListener()
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { e.done <- e.s.Serve(ctx, ln) }()
+	inBubbleOn(t, change, func(t *testing.T, l *events, e *edge, ln *fasthttputil.InmemoryListener) {
 		test(t, l, e, func(path string, headers ...string) *reader {
 			conn, err := ln.Dial()
 			if err != nil {
@@ -33,6 +26,21 @@ func inBubble(t *testing.T, change func(*Config), test func(t *testing.T, l *eve
 			}
 			return r
 		})
+	})
+}
+
+// inBubbleOn is inBubble for tests that dial by themselves.
+func inBubbleOn(t *testing.T, change func(*Config), test func(t *testing.T, l *events, e *edge, ln *fasthttputil.InmemoryListener)) {
+	t.Helper()
+	warm(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := newEvents(t)
+		l.beat()
+		e := l.prepare(change)
+		ln := fasthttputil.NewInmemoryListener()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { e.done <- e.s.Serve(ctx, ln) }()
+		test(t, l, e, ln)
 		cancel()
 		if err := <-e.done; err != nil {
 			t.Error(err)

@@ -170,9 +170,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.workers.start()
 	// So does accept: those who come now are told to go elsewhere.
-	door, shut := context.WithCancel(context.WithoutCancel(ctx))
+	open, shut := context.WithCancel(context.WithoutCancel(ctx))
 	broken := make(chan error, 1)
-	feeding.Go(func() { broken <- s.accept(door, ln) })
+	ln = door.Listen(ln, s.log)
+	feeding.Go(func() { broken <- s.accept(open, ln) })
 	var err error
 	select {
 	case <-ctx.Done():
@@ -201,9 +202,8 @@ func (s *Server) follow(ctx context.Context) {
 	}
 }
 
-// accept takes connections until ctx ends. Errors such as too many open files pass; it waits for that, longer each time.
+// accept takes connections until ctx ends.
 func (s *Server) accept(ctx context.Context, ln net.Listener) error {
-	var pause time.Duration
 	for {
 		conn, err := ln.Accept()
 		switch {
@@ -212,19 +212,9 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 				_ = conn.Close() // came too late
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
 		case err != nil:
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.log.Warn("accept", zap.Error(err), zap.Duration("pause", pause))
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause):
-			}
-			continue
+			return fmt.Errorf("accept: %w", err)
 		}
-		pause = 0
 		v := &visitor{conn: conn, peer: door.PeerOf(conn)}
 		v.place = s.proxies.PlaceOfPeer(v.peer)
 		if !s.crowd.Enter(v.place) {

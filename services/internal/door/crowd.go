@@ -80,6 +80,18 @@ func (c *Crowd) Sit(before, p Place) Room {
 	return Seated
 }
 
+// Move has a connection that has a seat count for another place, unless that is full.
+func (c *Crowd) Move(from, to Place) Room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if from != to && c.counted(to) && int(c.places[to].seats) >= c.perPlace {
+		return PlaceFull
+	}
+	c.change(from, -1, -1)
+	c.change(to, 1, 1)
+	return Seated
+}
+
 // Sizes are how many connections there are, how many of them have a seat, and from how many places that are counted.
 func (c *Crowd) Sizes() (open, seats, places int) {
 	c.mu.Lock()

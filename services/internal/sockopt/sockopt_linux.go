@@ -5,21 +5,32 @@ package sockopt
 import (
 	"net"
 	"syscall"
+	"time"
 )
 
-// tcpNotSentLowat is TCP_NOTSENT_LOWAT, which package syscall does not name.
-const tcpNotSentLowat = 25
+// Options that package syscall does not name.
+const (
+	tcpUserTimeout  = 18 // TCP_USER_TIMEOUT
+	tcpNotSentLowat = 25 // TCP_NOTSENT_LOWAT
+)
 
 // LimitUnsent makes the kernel take hardly more than it can send: what a slow client gets next is decided here, and fresh,
 // rather than queued there.
-func LimitUnsent(conn net.Conn, bytes int) {
+func LimitUnsent(conn net.Conn, bytes int) { set(conn, tcpNotSentLowat, bytes) }
+
+// LimitUnanswered makes the kernel give up a peer that has not acknowledged for so long what was sent to it.
+func LimitUnanswered(conn net.Conn, d time.Duration) {
+	set(conn, tcpUserTimeout, int(d.Milliseconds()))
+}
+
+func set(conn net.Conn, option, value int) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
 	if raw, err := tcp.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, bytes)
+			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, option, value)
 		})
 	}
 }
