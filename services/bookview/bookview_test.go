@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +23,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/ws"
 )
 
@@ -205,19 +204,10 @@ func TestOnce(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	key, entry, err := auth.NewKey("me", time.Time{}, auth.Scope{Channels: []string{"book"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := entry.YAML()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, entry := testkit.NewKey(t, "me", auth.Scope{Channels: []string{"book"}})
 	server := ws.DefaultConfig()
-	server.Edge.Auth.Mode, server.Edge.Auth.KeysFile = "required", filepath.Join(t.TempDir(), "keys.yaml")
-	if err := os.WriteFile(server.Edge.Auth.KeysFile, []byte("keys:\n"+text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	server.Edge.Auth.Mode = "required"
+	_, server.Edge.Auth.KeysFile = testkit.Keys(t, "keys:\n"+entry)
 	e := startEdgeWith(t, server, "127.0.0.1:0", nil)
 	f := func(token, want string) {
 		t.Helper()
