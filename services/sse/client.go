@@ -30,6 +30,7 @@ type client struct {
 	mu     sync.Mutex    // held while it is being attached; what follows Closed waits for that
 	index  int           // in Server.clients, guarded by clientsMu
 	going  bool          // it is being sent away, guarded by clientsMu
+	hung   bool          // the peer has hung up, guarded by clientsMu
 	parted time.Duration // when it had been told everything, guarded by clientsMu
 }
 
@@ -163,8 +164,12 @@ func (c *client) Closed(err error) {
 		return
 	}
 	c.s.clientsMu.Lock()
+	hung := c.hung
 	c.parted = c.s.now()
 	c.s.clientsMu.Unlock()
+	if hung {
+		c.finish()
+	}
 }
 
 // hangUp closes the connection: the peer is gone.
@@ -172,13 +177,25 @@ func (c *client) hangUp() {
 	c.conn.Abort()
 	c.s.clientsMu.Lock()
 	parted := c.parted != 0
+	c.hung = true // should it be on its way to Closed just now
+	c.s.clientsMu.Unlock()
+	if parted {
+		c.finish()
+	}
+}
+
+// finish closes a connection that has been told everything. It may be called twice.
+func (c *client) finish() {
+	c.s.clientsMu.Lock()
+	finished := c.parted == 0
 	c.parted = 0
 	c.s.clientsMu.Unlock()
-	if parted { // Closed has left the rest to us
-		_ = c.net.Close()
-		c.s.hangups.forget(c)
-		c.s.remove(c)
+	if finished {
+		return
 	}
+	_ = c.net.Close()
+	c.s.hangups.forget(c)
+	c.s.remove(c)
 }
 
 // part sends the client away.
