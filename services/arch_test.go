@@ -15,15 +15,16 @@ const root = "github.com/tickwire/tickwire/"
 
 // allowed says which of our own packages each package of pkg may import; a package that is not here may not exist.
 var allowed = map[string][]string{
-	"pkg/market": {},
-	"pkg/book":   {"pkg/market"},
-	"pkg/bar":    {"pkg/market"},
-	"pkg/wire":   {"pkg/market"},
-	"pkg/fanout": {"pkg/market"},
-	"pkg/auth":   {"pkg/market"},
-	"pkg/sim":    {"pkg/market"},
-	"pkg/stream": {"pkg/market", "pkg/wire"},
-	"pkg/client": {"pkg/market", "pkg/book", "pkg/wire"},
+	"pkg/market":    {},
+	"pkg/book":      {"pkg/market"},
+	"pkg/bar":       {"pkg/market"},
+	"pkg/wire":      {"pkg/market"},
+	"pkg/fanout":    {"pkg/market"},
+	"pkg/auth":      {"pkg/market"},
+	"pkg/sim":       {"pkg/market"},
+	"pkg/signature": {},
+	"pkg/stream":    {"pkg/market", "pkg/wire"},
+	"pkg/client":    {"pkg/market", "pkg/book", "pkg/wire"},
 }
 
 // fences says which libraries stay behind which of our packages, tests included.
