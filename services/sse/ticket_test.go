@@ -2,6 +2,7 @@ package sse
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -136,7 +137,7 @@ func TestManyTickets(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	if err := k.give(newTicketID(), &auth.Grant{Subject: "new"}); err != errTickets {
+	if err := k.give(newTicketID(), &auth.Grant{Subject: "new"}); !errors.Is(err, errTickets) {
 		t.Errorf("one more: %v", err)
 	}
 	k = newTickets()
@@ -146,7 +147,7 @@ func TestManyTickets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := k.give(newTicketID(), alice); err != errSubjectTickets {
+	if err := k.give(newTicketID(), alice); !errors.Is(err, errSubjectTickets) {
 		t.Errorf("one more of one subject: %v", err)
 	}
 	if err := k.give(newTicketID(), &auth.Grant{Subject: "bob"}); err != nil {
