@@ -466,7 +466,7 @@ class View {
       return;
     }
     const {status} = answer;
-    const problem = status < 400 ? null : await answer.json().catch(() => ({status, title: answer.statusText}));
+    const problem = await answer.json().catch(() => ({status, title: answer.statusText}));
     if (attempt !== this.#attempt) return;
     if (status >= 400 && status < 500 && ![408, 425, 429].includes(status)) {
       this.#stop();
@@ -542,13 +542,13 @@ class View {
     const at = tab.after === this.#base ? 0 : this.#ring.findIndex((m) => m.id === tab.after) + 1;
     const how = tab.after && (at > 0 || tab.after === this.#base) ? 'replay' : 'snapshot';
     tab.joined = true;
-    this.#post(tab, 'hello', {...this.#hello, how}, how === 'replay' ? tab.after : this.#last);
+    this.#post(tab, 'hello', {...this.#hello, how}, how === 'replay' ? tab.after : ''); // its place comes with the snapshot
     if (how === 'replay') {
       for (const m of this.#ring.slice(at)) this.#forward(tab, m);
       for (const item of this.#items.values()) this.#present(tab, item);
       return;
     }
-    if (tab.after) this.#post(tab, 'reset', {why: this.#reset}, this.#last);
+    if (tab.after) this.#post(tab, 'reset', {why: this.#reset});
     this.#post(tab, 'snapshot', {ch: this.#hello.ch, iv: this.#hello.iv, items: [...this.#items.values()]}, this.#last);
   }
 
