@@ -14,6 +14,7 @@
  *   rate      milliseconds between events, or '250ms'; iv: the interval of bars, '1m'. The edge has defaults
  *   base      URL of the edge, above v1/sse; where this module came from unless given
  *   ticket    async () => string: a new ticket for each connection, where the edge asks for one
+ *   credentials  true to send the cookies of an edge of another origin; to its own they always go
  *   share     false for a connection of its own
  *
  * Events are MessageEvents: `data` is the parsed JSON, `lastEventId` the position behind it. Their types are the stream's
@@ -38,7 +39,7 @@
  * - The next connection begins behind the last event (`lastEventId`), after a random 2 to 5 s, longer after several failures,
  *   30 s at most. After `goodbye` it is a random 5 to 30 s, which nothing shortens: the edge asked for it. EventSource
  *   itself never comes back after an answer such as 503 from a proxy; this does. It ends for good only when the edge
- *   refuses: 400, 401, 403, 404 and their like.
+ *   refuses: 400, 401, 403, 404 and their like; a ticket four times running, since only the edge that gave it takes it.
  *
  * One connection for all tabs
  * Browsers open six HTTP/1.1 connections to an origin, for all tabs together. So the tabs of an origin share one for each
@@ -65,6 +66,7 @@ const AHEAD = 4_096; // messages that a tab has not dealt with
 const ACK = 64;
 const TRADES = 20; // of an item, as in the edge's snapshot
 const FINAL = 2;
+const TICKETS = 4; // refused one after the other
 
 export class TickwireSSE extends EventTarget {
   state = 'connecting';
@@ -82,9 +84,9 @@ export class TickwireSSE extends EventTarget {
   #watch;
   #off = new AbortController();
 
-  constructor(channel, {symbols = [], rate, iv, base = new URL('.', import.meta.url).href, ticket, share = true} = {}) {
+  constructor(channel, {symbols = [], rate, iv, base = new URL('.', import.meta.url).href, ticket, credentials = false, share = true} = {}) {
     super();
-    this.#view = viewURL(channel, symbols, rate, iv, base);
+    this.#view = {url: viewURL(channel, symbols, rate, iv, base), credentials};
     this.#private = ticket || !share ? new Hub(ticket) : null;
     this.#listen();
     this.#watch = setInterval(() => this.#check(), TICK);
@@ -285,7 +287,8 @@ class Hub {
   connect(post) {
     let tab = null;
     let view = null;
-    const forget = (v) => this.#views.get(v.url) === v && this.#views.delete(v.url);
+    const keyOf = ({url, credentials}) => `${url} ${credentials}`;
+    const forget = (v) => this.#views.get(keyOf(v)) === v && this.#views.delete(keyOf(v));
     const leave = () => {
       view?.leave(tab);
       view = null;
@@ -294,8 +297,8 @@ class Hub {
       switch (m.op) {
         case 'attach':
           leave();
-          view = this.#views.get(m.view);
-          if (!view) this.#views.set(m.view, view = new View(m.view, this.#ticket, forget));
+          view = this.#views.get(keyOf(m.view));
+          if (!view) this.#views.set(keyOf(m.view), view = new View(m.view, this.#ticket, forget));
           tab = {post, after: m.after, joined: false, sent: 0, acked: 0};
           view.enter(tab, m.items);
           break;
@@ -340,8 +343,9 @@ class View {
   #ring = []; // the newest events that have a position of their own
   #base = ''; // the position before them
 
-  constructor(url, ticket, ended) {
+  constructor({url, credentials}, ticket, ended) {
     this.url = url;
+    this.credentials = credentials;
     this.#ticket = ticket;
     this.#ended = ended;
   }
@@ -418,7 +422,7 @@ class View {
       return;
     }
     if (attempt !== this.#attempt) return; // it was closed, or opened again, in the meantime
-    const source = this.#source = new EventSource(url);
+    const source = this.#source = new EventSource(url, {withCredentials: this.credentials});
     this.#opened = this.#heard = Date.now();
     this.#limit = HELLO;
     for (const ev of EVENTS) {
@@ -460,7 +464,9 @@ class View {
     this.#due = Date.now() + 2 * HELLO;
     let answer;
     try {
-      answer = await fetch(await this.#address(), {headers: {Accept: 'application/json'}, signal: AbortSignal.timeout(HELLO)});
+      answer = await fetch(await this.#address(), {
+        headers: {Accept: 'application/json'}, credentials: this.credentials ? 'include' : 'same-origin', signal: AbortSignal.timeout(HELLO),
+      });
     } catch {
       if (attempt === this.#attempt) this.#later('connection');
       return;
@@ -468,7 +474,8 @@ class View {
     const {status} = answer;
     const problem = await answer.json().catch(() => ({status, title: answer.statusText}));
     if (attempt !== this.#attempt) return;
-    if (status >= 400 && status < 500 && ![408, 425, 429].includes(status)) {
+    const elsewhere = status === 401 && this.#ticket && this.#fails < TICKETS; // a ticket is good at the edge that gave it
+    if (status >= 400 && status < 500 && ![408, 425, 429].includes(status) && !elsewhere) {
       this.#stop();
       for (const tab of this.#tabs) tab.post({ev: 'end', data: JSON.stringify(problem)});
       return;
