@@ -49,11 +49,11 @@ func watch(t *testing.T, addr string, syms []string) *truth {
 			OnBarGap:   func(_ *client.Bars, m *client.BarGap) { lost(fmt.Sprintf("%+v", m)) },
 			OnTrade: func(s *client.Trades, m *market.Trade) {
 				in := s.Instrument()
-				tr.add(tr.trades, tr.newest, place{in.Sym, uint32(m.Epoch), m.Seq}, wire.AppendTradeJSON(nil, &in, m, 0))
+				tr.add(tr.trades, tr.newest, place{in.Sym, m.Epoch, m.Seq}, wire.AppendTradeJSON(nil, &in, m, 0))
 			},
 			OnBar: func(s *client.Bars, m *market.Bar) {
 				if in := s.Instrument(); m.Final {
-					tr.add(tr.bars, tr.final, place{in.Sym, uint32(m.Epoch), m.Seq}, wire.AppendBarJSON(nil, &in, m, 0))
+					tr.add(tr.bars, tr.final, place{in.Sym, m.Epoch, m.Seq}, wire.AppendBarJSON(nil, &in, m, 0))
 				}
 			},
 		},
