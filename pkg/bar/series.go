@@ -202,7 +202,13 @@ func (s *Series) Ticker(t *market.Ticker) {
 
 // Closed appends the newest n final bars of an interval to out, oldest first. They have a Head if Final was told it.
 func (s *Series) Closed(iv market.Interval, n int, out []market.Bar) []market.Bar {
-	live := s.bars[iv].closed.live()
+	return s.ClosedBefore(iv, math.MaxInt64, n, out)
+}
+
+// ClosedBefore is Closed for the bars that begin before a time.
+func (s *Series) ClosedBefore(iv market.Interval, before market.Time, n int, out []market.Bar) []market.Bar {
+	end, _ := s.bars[iv].find(before)
+	live := s.bars[iv].closed.live()[:end]
 	for i := max(0, len(live)-n); i < len(live); i++ {
 		out = append(out, s.bar(iv, &live[i]))
 	}

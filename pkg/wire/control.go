@@ -139,12 +139,25 @@ type TopicStatus struct {
 func AppendTopicStatusJSON(dst []byte, m *TopicStatus) []byte {
 	dst = append(dst, `{"ev":"status"`...)
 	dst = appendTopicKeys(dst, &m.Topic)
-	dst = appendName(dst, `,"state":"`, m.State.String())
-	if m.Why != market.NoReason {
-		dst = appendName(dst, `,"why":"`, m.Why.String())
-	}
+	dst = appendState(dst, m.State, m.Why)
 	dst = appendEpSeq(dst, m.Sequence)
 	return append(appendMicros(dst, m.Time), '}')
+}
+
+// AppendStanding begins an object with how a topic stands, m's Time left out. The caller adds what the topic holds, with a
+// comma before it, and the closing brace.
+func AppendStanding(dst []byte, m *TopicStatus) []byte {
+	dst = appendObjectTopic(dst, 0, &m.Topic)
+	dst = appendEpSeq(dst, m.Sequence)
+	return appendState(dst, m.State, m.Why)
+}
+
+func appendState(dst []byte, s market.State, why market.Reason) []byte {
+	dst = appendName(dst, `,"state":"`, s.String())
+	if why != market.NoReason {
+		dst = appendName(dst, `,"why":"`, why.String())
+	}
+	return dst
 }
 
 // Lag tells a client what was merged for it, at most once a second.
