@@ -46,6 +46,8 @@ type Instrument struct {
 	ticker   *feed
 	statuses *feed
 	all      []*feed // of the above
+
+	reads reads
 }
 
 func newInstrument(p *partition, s *market.Status) *Instrument {
@@ -321,6 +323,7 @@ func (in *Instrument) sweep(now time.Duration) {
 	for _, h := range in.expire(now) {
 		h.cool(now)
 	}
+	in.reads.cool(now)
 }
 
 func (in *Instrument) expire(now time.Duration) (all []*hot) {
