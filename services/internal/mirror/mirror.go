@@ -95,6 +95,8 @@ type Mirror struct {
 	wild  []*Wildcard
 	taps  []wideTap
 
+	listed atomic.Pointer[listed] // the newest one
+
 	mergeMu sync.Mutex  // taken after an Instrument.mu
 	merging []*bookFeed // views with ms, while they have subscribers
 }

@@ -3,7 +3,9 @@ package mirror
 import (
 	"bytes"
 	"hash/fnv"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -259,11 +261,35 @@ type Description struct {
 	Book     market.State // of its book
 }
 
-// Describe tells what the instrument is. It is not ok when the instrument has long been delisted.
-func (in *Instrument) Describe() (d Description, ok bool) {
+// Describe tells what the instrument is.
+func (in *Instrument) Describe() Description {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	d = Description{Instrument: *in.def, Sequence: in.statuses.seq, Status: in.status.State, State: in.state, Why: in.why}
+	d := Description{Instrument: *in.def, Sequence: in.statuses.seq, Status: in.status.State, State: in.state, Why: in.why}
 	d.Book, _ = in.bookState()
-	return d, !in.delisted()
+	return d
+}
+
+// listed are instruments by sym, of the first n that became known.
+type listed struct {
+	n   int
+	all []*Instrument
+}
+
+// Listed returns the instruments that new readers may know, by sym: not those that have long been delisted.
+func (m *Mirror) Listed() []*Instrument {
+	known := m.Instruments()
+	l := m.listed.Load()
+	if l == nil || l.n < len(known) {
+		l = &listed{n: len(known), all: slices.Clone(known)}
+		slices.SortFunc(l.all, func(a, b *Instrument) int { return strings.Compare(a.sym, b.sym) })
+		m.listed.Store(l)
+	}
+	all := make([]*Instrument, 0, len(l.all))
+	for _, in := range l.all {
+		if !in.gone() {
+			all = append(all, in)
+		}
+	}
+	return all
 }

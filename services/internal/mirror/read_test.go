@@ -156,9 +156,35 @@ func TestReadStates(t *testing.T) {
 		if a := read(t, in.Ticker()); string(a.Ticker) != "null" {
 			t.Errorf("a ticker without trades: %s", a.Ticker)
 		}
-		if d, ok := in.Describe(); !ok || d.Instrument != s.def || d.Status != market.Live || d.State != market.Stale || d.Why != market.Silent || d.Book != market.Stale || d.Sequence.Seq != 2 {
-			t.Errorf("%+v, %v", d, ok)
+		if d := in.Describe(); d.Instrument != s.def || d.Status != market.Live || d.State != market.Stale || d.Why != market.Silent || d.Book != market.Stale || d.Sequence.Seq != 2 {
+			t.Errorf("%+v", d)
 		}
+	})
+}
+
+func TestListed(t *testing.T) {
+	play(t, func(t *testing.T, m *Mirror, _ *fanout.Hub) {
+		f := func(want ...string) {
+			t.Helper()
+			var got []string
+			for _, in := range m.Listed() {
+				got = append(got, in.Sym())
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+		}
+		f()
+		for i, sym := range []string{"C-USDT", "A-USDT", "B-USDT"} {
+			newScript(t, m, sym, uint32(i+1)).state(market.Live, market.Live, market.NoReason)
+		}
+		f("A-USDT", "B-USDT", "C-USDT")
+		s := newScript(t, m, "0-USDT", 9)
+		s.now = wall() - market.Time(delistedFor) + market.Time(time.Second)
+		s.state(market.Delisted, market.Live, market.NoReason)
+		f("0-USDT", "A-USDT", "B-USDT", "C-USDT")
+		time.Sleep(2 * time.Second)
+		f("A-USDT", "B-USDT", "C-USDT")
 	})
 }
 
