@@ -12,6 +12,15 @@ type Bucket struct {
 
 // Take takes a token, if there is one.
 func (b *Bucket) Take(now time.Time) bool {
+	if !b.Has(now) {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
+// Has tells whether there is a token.
+func (b *Bucket) Has(now time.Time) bool {
 	at := now.UnixNano()
 	if b.at == 0 {
 		b.tokens = b.Burst
@@ -19,9 +28,8 @@ func (b *Bucket) Take(now time.Time) bool {
 		b.tokens = min(b.Burst, b.tokens+float32(max(0, at-b.at))/1e9*b.Rate)
 	}
 	b.at = at
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
+	return b.tokens >= 1
 }
+
+// Left is how many tokens there are, as of the last time somebody asked.
+func (b *Bucket) Left() float32 { return b.tokens }
