@@ -14,19 +14,22 @@ import (
 
 // Config of the SSE edge and the REST API.
 type Config struct {
-	Addr     string // host:port; port 0 takes any free one
-	MaxConns int    // in all
-	MaxPerIP int    // connections from one address; 0 is no limit
-	MaxViews int    // different streams at a time
-	MaxPolls int    // requests for JSON that are being answered, or wait for something to happen
-	MaxAge   time.Duration
-	Drain    time.Duration // how long clients are sent away at the end
-	Shards   int           // loops that write; 0 is for the fan-out to decide
-	Flush    time.Duration // from one write to the next to the same client
-	Cookie   string        // with a token; empty is none
-	Origins  []string      // of the web pages whose visitors' cookies count
-	Edge     conf.Edge
-	Mirror   mirror.Config
+	Addr      string // host:port; port 0 takes any free one
+	MaxConns  int    // in all
+	MaxPerIP  int    // connections from one address; 0 is no limit
+	MaxViews  int    // different streams at a time
+	MaxPolls  int    // requests for JSON that are being answered, or wait for something to happen
+	MaxAge    time.Duration
+	Drain     time.Duration // how long clients are sent away at the end
+	Shards    int           // loops that write; 0 is for the fan-out to decide
+	Flush     time.Duration // from one write to the next to the same client
+	RestRate  float64       // requests a second of one place or subject, those for streams among them; 0 is no limit
+	RestBurst int           // at once
+	WSURL     string        // of the WebSocket edge as clients reach it; empty is for the process to find out
+	Cookie    string        // with a token; empty is none
+	Origins   []string      // of the web pages whose visitors' cookies count
+	Edge      conf.Edge
+	Mirror    mirror.Config
 
 	stall time.Duration // how long a stream may make no progress
 }
@@ -35,6 +38,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 10_000, MaxPolls: 1000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
+		RestRate: 20, RestBurst: 100,
 		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), stall: stallTimeout,
 	}
 }
@@ -52,6 +56,9 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Drain, "sse-drain", c.Drain, "how long clients are sent away at the end, spread evenly")
 	fs.IntVar(&c.Shards, "sse-shards", c.Shards, "loops that write to the clients; 0 takes one for each four processors")
 	fs.DurationVar(&c.Flush, "sse-flush", c.Flush, "from one write to the next to the same client, for very large audiences: 0, 5ms, 20ms or 50ms")
+	fs.Float64Var(&c.RestRate, "rest-rate", c.RestRate, "requests a second of one IPv4 address, IPv6 /64 or token's subject, those that begin a stream among them; 0 for no limit")
+	fs.IntVar(&c.RestBurst, "rest-burst", c.RestBurst, "requests at once, within --rest-rate")
+	fs.StringVar(&c.WSURL, "ws-url", c.WSURL, "`URL` of the WebSocket edge as clients reach it, which /v1/streams tells (default: of this process's)")
 }
 
 // Validate says which flag is wrong.
@@ -76,6 +83,10 @@ func (c *Config) Validate() error {
 		return errors.New("--sse-shards: from 0 to 64")
 	case c.Flush < 0 || c.Flush > time.Second:
 		return errors.New("--sse-flush: from 0 to 1s")
+	case !(c.RestRate >= 0 && c.RestRate <= 1e6): // not a number is neither
+		return errors.New("--rest-rate: from 0 to 1000000")
+	case c.RestBurst < 1 || c.RestBurst > 1e6:
+		return errors.New("--rest-burst: from 1 to 1000000")
 	}
 	return errors.Join(c.checkCookie(), c.Edge.Validate(), c.Mirror.Validate())
 }

@@ -19,8 +19,8 @@ const protocolPath = "../../docs/PROTOCOL.md"
 var rewrite = flag.Bool("update", false, "rewrite the golden files and the examples in docs/PROTOCOL.md")
 
 var (
-	streamExample = regexp.MustCompile("(?s)<!-- sse: (\\S+) -->\n(.*?)<!-- end -->")
-	retryLine     = regexp.MustCompile(`(?m)^retry: \d+$`)
+	example   = regexp.MustCompile("(?s)<!-- (sse|rest): (\\S+) -->\n(.*?)<!-- end -->")
+	retryLine = regexp.MustCompile(`(?m)^retry: \d+$`)
 )
 
 // TestExamples records streams on a fake clock: they are golden files, and the examples of docs/PROTOCOL.md.
@@ -87,36 +87,48 @@ func TestExamples(t *testing.T) {
 		_ = end.conn.Close()
 		time.Sleep(time.Second)
 	})
-	doc, err := os.ReadFile(protocolPath)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, text := range got {
 		got[name] = retryLine.ReplaceAll(text, []byte("retry: 3271"))
 		if name == "goodbye.txt" {
 			got[name] = retryLine.ReplaceAll(text, []byte("retry: 17045"))
 		}
+	}
+	checkExamples(t, "sse", got)
+}
+
+// checkExamples holds golden files, and the examples of a kind in docs/PROTOCOL.md, to what a test has recorded.
+func checkExamples(t *testing.T, kind string, got map[string][]byte) {
+	t.Helper()
+	for name, text := range got {
 		golden := filepath.Join("testdata", name)
 		if *rewrite {
-			if err := os.WriteFile(golden, got[name], 0o600); err != nil {
+			if err := os.WriteFile(golden, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		want, err := os.ReadFile(golden) //nolint:gosec // one of our own
-		if err != nil || !bytes.Equal(got[name], want) {
-			t.Errorf("%s: %v; got\n%s", name, err, got[name])
+		if err != nil || !bytes.Equal(text, want) {
+			t.Errorf("%s: %v; got\n%s", name, err, text)
 		}
 	}
+	doc, err := os.ReadFile(protocolPath)
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
-	fresh := streamExample.ReplaceAllFunc(doc, func(old []byte) []byte {
-		name := string(streamExample.FindSubmatch(old)[1])
+	fresh := example.ReplaceAllFunc(doc, func(old []byte) []byte {
+		match := example.FindSubmatch(old)
+		name := string(match[2])
+		if string(match[1]) != kind {
+			return old
+		}
 		seen[name] = true
 		text, ok := got[name]
 		if !ok {
 			t.Errorf("docs/PROTOCOL.md shows %s, which no test records", name)
 			return old
 		}
-		return []byte("<!-- sse: " + name + " -->\n```\n" + string(bytes.TrimRight(text, "\n")) + "\n```\n<!-- end -->")
+		return []byte("<!-- " + kind + ": " + name + " -->\n```\n" + string(bytes.TrimRight(text, "\n")) + "\n```\n<!-- end -->")
 	})
 	for name := range got {
 		if !seen[name] {

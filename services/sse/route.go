@@ -2,6 +2,7 @@ package sse
 
 import (
 	"strings"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -11,6 +12,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	s.cors(ctx)
 	path := string(ctx.Path())
+	defer s.served.note(ctx, path, time.Now())
 	if !s.seat(ctx) {
 		return
 	}
@@ -42,7 +44,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 func preflight(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS") // POST is for tickets
-	h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control, Content-Type")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, If-None-Match, Cache-Control, Content-Type")
 	h.Set("Access-Control-Max-Age", "86400")
 	ctx.SetStatusCode(fasthttp.StatusNoContent)
 }
@@ -50,6 +52,8 @@ func preflight(ctx *fasthttp.RequestCtx) {
 // page serves what is not the API: the OpenAPI document and the browsers' module.
 func (s *Server) page(ctx *fasthttp.RequestCtx, path string) {
 	switch path {
+	case openapiPath:
+		s.present(ctx, s.openapi, "application/yaml")
 	case modulePath:
 		s.module(ctx)
 	default:

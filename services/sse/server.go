@@ -28,6 +28,8 @@ type Deps struct {
 	Cluster *stream.Cluster // what the edge's own mirror follows; nil when the caller feeds Mirror itself
 	Mirror  *mirror.Mirror  // another edge's, which is shared; nil for one of its own
 	Access  *door.Access    // shared with other edges, and run by the caller; nil for one of its own
+	// WebSocket tells the URL of the process's WebSocket edge, "" when it is not known yet; nil when there is none.
+	WebSocket func() string
 }
 
 // Server is the edge.
@@ -51,6 +53,7 @@ type Server struct {
 	metrics *metrics
 	hangups hangups
 	ends    *ends
+	*api
 
 	listening chan struct{}
 	addr      string // set before listening is closed
@@ -101,6 +104,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
 	}
 	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
+		return nil, err
+	}
+	if s.api, err = newAPI(&cfg, &deps); err != nil {
 		return nil, err
 	}
 	return s, nil

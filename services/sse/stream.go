@@ -23,7 +23,14 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		fail(ctx, *wrong)
 		return
 	}
-	grant, ok := s.admit(ctx)
+	asJSON := prefersJSON(ctx)
+	grant, ok := s.receive(ctx, false, func(ctx *fasthttp.RequestCtx) {
+		if asJSON || ctx.IsHead() {
+			tooMany(ctx)
+			return
+		}
+		s.turnAway(ctx, "overload") // many may come back at once from behind one address
+	})
 	if !ok {
 		return
 	}
@@ -31,7 +38,6 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		fail(ctx, *wrong)
 		return
 	}
-	asJSON := prefersJSON(ctx)
 	if s.draining.Load() && !asJSON && !ctx.IsHead() {
 		s.turnAway(ctx, "drain")
 		return

@@ -162,7 +162,7 @@ func (l *events) edge(change func(*Config)) *edge {
 func (l *events) prepare(change func(*Config)) *edge {
 	l.t.Helper()
 	cfg := DefaultConfig()
-	cfg.Addr, cfg.Drain = "127.0.0.1:0", 50*time.Millisecond
+	cfg.Addr, cfg.Drain, cfg.RestRate = "127.0.0.1:0", 50*time.Millisecond, 0
 	if change != nil {
 		change(&cfg)
 	}

@@ -8,15 +8,10 @@ import (
 )
 
 func TestModule(t *testing.T) {
+	s := newEvents(t).prepare(nil).s
 	get := func(uri string, headers ...string) *fasthttp.Response {
 		t.Helper()
-		var ctx fasthttp.RequestCtx
-		ctx.Request.SetRequestURI(uri)
-		for i := 0; i < len(headers); i += 2 {
-			ctx.Request.Header.Set(headers[i], headers[i+1])
-		}
-		new(Server).handle(&ctx)
-		return &ctx.Response
+		return get(t, s, uri, headers...)
 	}
 	f := func(r *fasthttp.Response, status int, body []byte, cache string) {
 		t.Helper()
@@ -38,7 +33,7 @@ func TestModule(t *testing.T) {
 	etag := string(plain.Header.Peek("ETag"))
 	f(get("/tickwire-sse.js?v="+moduleVersion), 200, moduleFile, versionedCache)
 	f(get("/tickwire-sse.js?v=older"), 200, moduleFile, moduleCache)
-	f(get("/tickwire-sse.js", "If-None-Match", `"x", W/`+etag), 304, nil, moduleCache)
-	f(get("/tickwire-sse.js", "If-None-Match", "*"), 304, nil, moduleCache)
-	f(get("/tickwire-sse.js", "If-None-Match", `"x"`), 200, moduleFile, moduleCache)
+	f(get("/tickwire-sse.js", `If-None-Match: "x", W/`+etag), 304, nil, moduleCache)
+	f(get("/tickwire-sse.js", "If-None-Match: *"), 304, nil, moduleCache)
+	f(get("/tickwire-sse.js", `If-None-Match: "x"`), 200, moduleFile, moduleCache)
 }
