@@ -172,7 +172,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	public, err := sse.New(cfg.SSE, sse.Deps{Log: log.Named("sse"), Metrics: s.deps.Metrics, Cluster: cluster, Mirror: edge.Mirror(), Access: access})
+	public, err := sse.New(cfg.SSE, sse.Deps{
+		Log: log.Named("sse"), Metrics: s.deps.Metrics, Cluster: cluster, Mirror: edge.Mirror(), Access: access,
+		WebSocket: func() string { return webSocketURL(&cfg.Edge, edge.Addr()) },
+	})
 	if err != nil {
 		return err
 	}
@@ -205,6 +208,17 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// webSocketURL is where clients find the WebSocket edge, "" while it does not listen.
+func webSocketURL(edge *conf.Edge, addr string) string {
+	switch {
+	case addr == "":
+		return ""
+	case edge.TLSCert != "":
+		return "wss://" + addr + "/v1/ws"
+	}
+	return "ws://" + addr + "/v1/ws"
 }
 
 // topics checks that md.raw is there, and counts its partitions.
