@@ -10,7 +10,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka autobahn memory sse-clients fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka autobahn openapi memory sse-clients fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ kafka: ## the tests against real Apache Kafka, and the SBE reference codec (need
 
 autobahn: ## the WebSocket edge against the Autobahn test suite; AUTOBAHN lists the cases (needs Python 2.7; PyPI the first time)
 	TICKWIRE_AUTOBAHN='$(AUTOBAHN)' $(GO) test -count=1 -timeout 30m -v -run TestAutobahn ./services/ws
+
+openapi: build ## a running server against its own OpenAPI document, by Schemathesis (needs Python 3.10 with venv; PyPI the first time)
+	CACHE=$(CACHE) bash .ci/openapi
 
 memory: ## what an idle WebSocket connection holds, and that its goroutine fits the smallest stack
 	cd services && $(GO) test -count=1 -v -run 'TestMemoryPerConnection' ./ws

@@ -125,7 +125,7 @@ func TestClients(t *testing.T) {
 	program := testkit.Tickwire(t)
 	all := program.All(t)
 	edge := func() (string, *exec.Cmd) {
-		addr, cmd := program.Edge(t, "sse", "--kafka", all.Kafka, "--sse-addr", "127.0.0.1:0", "--admin-addr", "", "--sse-max-conns-per-ip", "0")
+		addr, cmd := program.Edge(t, "sse", "--kafka", all.Kafka, "--sse-addr", "127.0.0.1:0", "--admin-addr", "", "--sse-max-conns-per-ip", "0", "--rest-rate", "0")
 		awaitReady(t, addr)
 		return addr, cmd
 	}
