@@ -19,7 +19,6 @@ import (
 type client struct {
 	s      *Server
 	view   *view
-	form   form
 	net    net.Conn
 	conn   *fanout.Conn
 	sub    *fanout.Sub
@@ -29,9 +28,10 @@ type client struct {
 	ends   time.Duration // when it has lasted long enough; 0 is never
 	mu     sync.Mutex    // held while it is being attached; what follows Closed waits for that
 	index  int           // in Server.clients, guarded by clientsMu
+	parted time.Duration // when it had been told everything, guarded by clientsMu
 	going  bool          // it is being sent away, guarded by clientsMu
 	hung   bool          // the peer has hung up, guarded by clientsMu
-	parted time.Duration // when it had been told everything, guarded by clientsMu
+	form   form
 }
 
 // hijack takes the connection away from fasthttp, which never does it when the connection breaks meanwhile: what has to be
@@ -73,7 +73,7 @@ func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, p spec, r resume) {
 			return
 		}
 		if err := s.attach(c, c.view.join(c.form, r), head); err != nil {
-			_ = conn.Close()
+			_ = c.net.Close()
 			s.leave(c.view)
 			s.access.Leave(c.party)
 			return
@@ -92,6 +92,7 @@ func (s *Server) attach(c *client, at place, head []byte) error {
 	if err := c.net.SetDeadline(time.Time{}); err != nil { // those of the request would end the stream
 		return err
 	}
+	c.net = strip(c.net)
 	if s.cfg.MaxAge > 0 {
 		spread := s.cfg.MaxAge / 5
 		c.ends = s.now() + s.cfg.MaxAge - spread + rand.N(2*spread+1) //nolint:gosec // to spread clients

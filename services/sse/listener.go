@@ -133,6 +133,30 @@ func (g *guest) sit(p door.Place) door.Room {
 
 func (g *guest) self() *guest { return g }
 
+// handOver lets another connection be counted instead.
+func (g *guest) handOver() counted {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.gone {
+		return counted{}
+	}
+	g.gone = true
+	return counted{g.crowd, g.place, g.seated}
+}
+
+// counted is what is left of a guest that stays where it is.
+type counted struct {
+	crowd  *door.Crowd // nil when it is not counted
+	place  door.Place
+	seated bool
+}
+
+func (c *counted) leave() {
+	if c.crowd != nil {
+		c.crowd.Leave(c.place, c.seated)
+	}
+}
+
 // guestOf finds the guest behind a request's connection; nil when that did not come by the entrance.
 func guestOf(conn net.Conn) *guest {
 	if borrowed, ok := conn.(*lent); ok {
