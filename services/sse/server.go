@@ -238,7 +238,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	http := &fasthttp.Server{
 		Handler: s.handle, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
-		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true,
+		ReadBufferSize: maxHeader, MaxRequestBodySize: 4 << 10, NoDefaultServerHeader: true, ReduceMemoryUsage: true,
 		CloseOnShutdown: true, Logger: quiet{}, Concurrency: math.MaxInt32, // the crowd has its own bounds
 	}
 	ln = door.Listen(ln, s.log)
