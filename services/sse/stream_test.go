@@ -591,6 +591,23 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestNothingToSay publishes when nothing waits: a place that a client has come to elsewhere may be one that has been read
+// just now, without an event.
+func TestNothingToSay(t *testing.T) {
+	l := newEvents(t)
+	e := l.edge(nil)
+	r := e.open("/v1/sse/trades?symbols=BTC-USDT")
+	r.expect("hello")
+	r.expect("snapshot")
+	for _, v := range e.s.views {
+		v.mu.Lock()
+		v.publish(nil)
+		v.mu.Unlock()
+	}
+	l.trade(1)
+	r.expect("trade")
+}
+
 // TestInterrupted has an edge lose a part of the log.
 func TestInterrupted(t *testing.T) {
 	l := newEvents(t)

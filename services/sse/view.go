@@ -310,6 +310,9 @@ func (v *view) publish(updates []update) {
 	v.waiting = v.waiting[:0]
 	v.pos.raise(reached)
 	v.text = b
+	if len(b) == 0 {
+		return // an empty chunk would be the end of every client's stream
+	}
 	v.add(b, updates)
 	v.s.metrics.batches.Inc()
 }
