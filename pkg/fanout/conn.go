@@ -54,8 +54,8 @@ type Conn struct {
 	writer   Writer
 	poller   poller
 	events   Events
-	deflate  bool // not changed after the first message, like the next one
-	observer Observer
+	deflate  bool     // not changed after the first message
+	observer Observer // the pass's from the first message on
 
 	mu        sync.Mutex
 	control   []message

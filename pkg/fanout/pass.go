@@ -44,6 +44,7 @@ func (p *pass) run(c *Conn) (again bool) {
 		if f := c.observer.Last(); f != nil {
 			p.add(f)
 		}
+		c.observer = nil // should the transport not take all of it, there are more passes
 	}
 	if p.slow {
 		c.hub.stats.Slow.Add(1)

@@ -3,6 +3,8 @@ package fanout
 import (
 	"bufio"
 	"encoding/binary"
+	"io"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -127,5 +129,28 @@ func TestObserver(t *testing.T) {
 	h.Close()
 	if w.frames != 4 || len(w.tags) != 2 {
 		t.Errorf("%d frames, tags %v", w.frames, w.tags)
+	}
+}
+
+// TestLastOnce closes a connection whose transport does not take the end at once.
+func TestLastOnce(t *testing.T) {
+	h := started(Config{})
+	defer h.Close()
+	server, client := pair(t)
+	c, _ := attach(t, h, server)
+	c.Observe(new(watcher))
+	c.Close(NewFrame(Text, make([]byte, 8<<20))) // more than any socket holds
+	for h.Stats().Blocked.Load() == 0 {
+		runtime.Gosched()
+	}
+	in := bufio.NewReader(client)
+	if _, err := read(in); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := read(in); err != nil || string(m.payload) != "last" {
+		t.Fatalf("%v %v", m, err)
+	}
+	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
+		t.Errorf("behind the last message: %q, %v", rest, err)
 	}
 }
