@@ -15,7 +15,7 @@ type Events interface {
 	// Slow makes the close frame for a client that is too slow to be served within the bounds.
 	Slow() *Frame
 	// Closed is called once: nothing more will be written. Err is ErrClosed when the connection was closed as asked, and
-	// everything has been written.
+	// everything has been written; otherwise the transport is closed.
 	Closed(err error)
 }
 
@@ -190,6 +190,8 @@ func (c *Conn) finish() {
 		err := c.writer.Finish()
 		if err == nil {
 			err = ErrClosed
+		} else {
+			_ = c.writer.Close() // as always when the error is another one
 		}
 		c.events.Closed(err)
 	}

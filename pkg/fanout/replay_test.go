@@ -3,6 +3,7 @@ package fanout
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"io"
 	"runtime"
 	"slices"
@@ -152,5 +153,37 @@ func TestLastOnce(t *testing.T) {
 	}
 	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
 		t.Errorf("behind the last message: %q, %v", rest, err)
+	}
+}
+
+// endless is a transport whose peer is gone when the stream is to be ended.
+type endless struct {
+	discard
+	closed bool
+}
+
+var errNotConnected = errors.New("not connected")
+
+func (*endless) Finish() error { return errNotConnected }
+func (e *endless) Close() error {
+	e.closed = true
+	return nil
+}
+
+// TestFinishFails ends a connection whose peer has gone just before.
+func TestFinishFails(t *testing.T) {
+	h := started(Config{})
+	defer h.Close()
+	w, r := new(endless), newRecorder()
+	c, err := h.Attach(w, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close(nil)
+	if err := <-r.closed; !errors.Is(err, errNotConnected) {
+		t.Error(err)
+	}
+	if !w.closed {
+		t.Error("nobody has closed the transport")
 	}
 }
