@@ -106,21 +106,17 @@ func (s *Server) attach(c *client, at place, head []byte) error {
 		conn.Observe(new(tally))
 	}
 	c.sub = conn.Subscribe(at.log, fanout.Start{Position: at.next, Seq: at.seq})
-	c.sub.Begin(s.opening(c, &at, head))
-	s.add(c)
-	c.sub.Go()
-	return nil
-}
-
-// opening is what a stream begins with.
-func (s *Server) opening(c *client, at *place, head []byte) *fanout.Frame {
-	hello := s.hello(c.view, c.form, at)
+	c.sub.Begin(again(at.first))
+	hello := s.hello(c.view, c.form, &at)
 	first := fanout.RawFrame(append(head, hello.Bytes()...), 0)
 	first.Tag = hello.Tag
-	if at.first == nil {
-		return first
+	conn.Send(first) // not by the subscription, or a goodbye might overtake it
+	s.add(c)
+	c.sub.Go()
+	if s.draining.Load() { // and whoever drains may not have seen it
+		c.part("drain")
 	}
-	return fanout.Chain(first, again(at.first))
+	return nil
 }
 
 // add counts a client in.

@@ -56,7 +56,7 @@ type place struct {
 	next   uint64 // position of the first chunk for it
 	seq    market.Sequence
 	id     []byte        // of what it has before first; nil when that is nothing
-	first  *fanout.Frame // snapshot or replay, shared; nil when there is nothing
+	first  *fanout.Frame // snapshot or replay, shared
 	replay bool
 }
 

@@ -798,6 +798,54 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestSentAwayAtOnce sends clients away before anything has been written to them.
+func TestSentAwayAtOnce(t *testing.T) {
+	l := newEvents(t)
+	e := l.edge(func(c *Config) { c.Flush = 300 * time.Millisecond })
+	e.open(tickerPath).expect("hello") // from now on, nothing is written for a while
+	conn := e.dial()
+	if _, err := io.WriteString(conn, "GET "+tickerPath+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "it is a stream", func() bool { return e.s.open() == 2 })
+	e.s.clientsMu.Lock()
+	c := e.s.clients[1]
+	e.s.clientsMu.Unlock()
+	c.part("age")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &reader{t, conn, resp, bufio.NewReader(resp.Body)}
+	r.expect("hello")
+	r.expect("goodbye")
+}
+
+// TestDrainLatecomers has streams begin while an edge ends: none is just cut off.
+func TestDrainLatecomers(t *testing.T) {
+	l := newEvents(t)
+	e := l.edge(func(c *Config) { c.Drain = 500 * time.Millisecond })
+	first := e.open(tickerPath)
+	first.expect("hello")
+	v, _ := e.s.enter(spec{channel: market.Tickers, syms: []string{"BTC-USDT"}, rate: time.Second}) // it leaves by itself
+	server, peer := net.Pipe()
+	defer func() { _ = peer.Close() }()
+	e.s.draining.Store(true) // and then it is taken
+	c := &client{s: e.s, view: v, net: server, grant: e.s.access.Anonymous()}
+	got := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(peer)
+		got <- b
+	}()
+	if err := e.s.attach(c, v.join(chunked, resume{}), nil); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-got; !bytes.Contains(b, []byte("goodbye")) {
+		t.Errorf("%s", b)
+	}
+	c.hangUp()
+}
+
 // openDescriptors counts those of this process, where the system tells.
 func openDescriptors(t *testing.T) int {
 	t.Helper()
