@@ -75,7 +75,7 @@ func TestExamples(t *testing.T) {
 		bars := record("bars.txt", "/v1/sse/bars?symbols=BTC-USDT&iv=1m&hb=event", 3)
 		_ = bars.conn.Close()
 		poll := open("/v1/sse/trades?symbols=BTC-USDT&after="+string(id), "Accept: application/json")
-		body, err := io.ReadAll(io.LimitReader(poll.resp.Body, int64(poll.resp.ContentLength)))
+		body, err := io.ReadAll(io.LimitReader(poll.resp.Body, poll.resp.ContentLength))
 		if err != nil {
 			t.Error(err)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/tickwire/tickwire/services/internal/door"
 )
 
-// dialed returns both ends of a connection.
-func dialed(t *testing.T, crowd *door.Crowd) (ours, theirs net.Conn) {
+// linked returns both ends of a connection.
+func linked(t *testing.T, crowd *door.Crowd) (ours, theirs net.Conn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,7 +43,7 @@ func dialed(t *testing.T, crowd *door.Crowd) (ours, theirs net.Conn) {
 
 func TestStrip(t *testing.T) {
 	crowd := door.NewCrowd(1, 1)
-	ours, theirs := dialed(t, crowd)
+	ours, theirs := linked(t, crowd)
 	s := strip(ours)
 	if _, ok := s.(*stripped); !ok {
 		t.Fatalf("%T is left of a TCP connection", s)
@@ -89,7 +89,7 @@ func TestStrip(t *testing.T) {
 func TestStrippedCloses(t *testing.T) {
 	crowd := door.NewCrowd(100, 0)
 	for range 50 {
-		ours, theirs := dialed(t, crowd)
+		ours, theirs := linked(t, crowd)
 		w := fanout.NewWriter(strip(ours))
 		var writing sync.WaitGroup
 		writing.Go(func() {
@@ -100,7 +100,7 @@ func TestStrippedCloses(t *testing.T) {
 			}
 		})
 		_ = w.Close()
-		other, peer := dialed(t, crowd)
+		other, peer := linked(t, crowd)
 		writing.Wait()
 		if _, err := other.Write([]byte("y")); err != nil {
 			t.Fatal(err)

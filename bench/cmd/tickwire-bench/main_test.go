@@ -116,8 +116,15 @@ func TestIdleStreams(t *testing.T) {
 
 func TestFanoutRefuses(t *testing.T) {
 	for _, args := range [][]string{
-		{"fanout", "--shape", "round"}, {"fanout", "--clients", "0"}, {"fanout", "--clients", "30000"}, {"fanout", "--each", "300"}, {"fanout", "--rate", "0"},
-		{"fanout", "--channel", "bbo"}, {"fanout", "--format", "xml"}, {"sse", "fanout", "--stream", "-1s"}, {"sse", "fanout", "--gzip", "--stream", "0"},
+		{"fanout", "--shape", "round"},
+		{"fanout", "--clients", "0"},
+		{"fanout", "--clients", "30000"},
+		{"fanout", "--each", "300"},
+		{"fanout", "--rate", "0"},
+		{"fanout", "--channel", "bbo"},
+		{"fanout", "--format", "xml"},
+		{"sse", "fanout", "--stream", "-1s"},
+		{"sse", "fanout", "--gzip", "--stream", "0"},
 	} {
 		root := rootCommand()
 		root.SetArgs(args)
