@@ -90,7 +90,7 @@ func (c *Config) makeEdge(deps all.Deps) (service, events, error) {
 	defaults := all.DefaultConfig()
 	if c.SSE {
 		cfg := defaults.SSE
-		cfg.Addr, cfg.Drain, cfg.MaxAge = "127.0.0.1:0", time.Millisecond, 0
+		cfg.Addr, cfg.Drain, cfg.MaxAge, cfg.RestRate = "127.0.0.1:0", time.Millisecond, 0, 0 // all clients come from one address
 		cfg.Flush, cfg.Shards, cfg.MaxConns = c.Flush, max(1, c.Shards), 20_000
 		c.setRings(&cfg.Mirror.RingEntries, &cfg.Mirror.RingBytes)
 		server, err := all.NewPublicEdge(cfg, deps)
