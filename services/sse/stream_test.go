@@ -914,6 +914,43 @@ func TestOneRendering(t *testing.T) {
 	}
 }
 
+// TestOneCompression has plain and compressed clients of one stream: each chunk is rendered once for either, whatever their
+// number.
+func TestOneCompression(t *testing.T) {
+	l := newEvents(t)
+	l.beat()
+	e := l.edge(nil)
+	var all []*reader
+	for i := range 40 {
+		var headers []string
+		if i%2 == 0 {
+			headers = append(headers, "Accept-Encoding: gzip")
+		}
+		r := e.open("/v1/sse/trades?symbols=BTC-USDT&rate=100ms", headers...)
+		if i%2 == 0 {
+			r.unzip()
+		}
+		r.expect("hello")
+		r.expect("snapshot")
+		all = append(all, r)
+	}
+	renders, chunks := e.value("sse_renders_total"), e.value("sse_chunks_total")
+	for range 5 {
+		for range 20 {
+			l.trade(1)
+		}
+		for _, r := range all {
+			for range 20 {
+				r.expect("trade")
+			}
+		}
+	}
+	renders, chunks = e.value("sse_renders_total")-renders, e.value("sse_chunks_total")-chunks
+	if chunks < 5 || chunks > 20 || renders != 2*chunks {
+		t.Errorf("%v chunks, %v renderings", chunks, renders)
+	}
+}
+
 func TestOldHTTP(t *testing.T) {
 	l := newEvents(t)
 	l.beat()
