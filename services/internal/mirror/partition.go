@@ -32,7 +32,6 @@ type partition struct {
 	resumed  bool         // reading has started over, and no record has come since
 	since    atomic.Int64 // everything behind this offset has been read
 	reached  atomic.Int64 // offset of the newest record applied; -1 before there is one
-	offset   int64        // of the newest record applied; -1 before there is one
 
 	mu    sync.Mutex // taken after an Instrument.mu
 	alive liveness
@@ -58,7 +57,7 @@ type scratch struct {
 }
 
 func newPartition(m *Mirror, n int) *partition {
-	p := &partition{m: m, n: n, insts: make(map[uint32]*Instrument), offset: -1}
+	p := &partition{m: m, n: n, insts: make(map[uint32]*Instrument)}
 	p.reached.Store(-1)
 	return p
 }
@@ -150,14 +149,14 @@ func (p *partition) define(s *market.Status) *Instrument {
 func (p *partition) step(offset int64, t wire.Template, b []byte, now time.Duration) error {
 	p.applying.Lock()
 	defer p.applying.Unlock()
-	if p.offset < 0 || p.resumed && offset > p.offset+1 {
+	reached := p.reached.Load()
+	if reached < 0 || p.resumed && offset > reached+1 {
 		p.since.Store(offset - 1)
 	}
 	p.resumed = false
 	p.at = offset
-	p.offset = max(p.offset, offset)
 	err := p.apply(t, b, now)
-	p.reached.Store(p.offset)
+	p.reached.Store(max(reached, offset))
 	return err
 }
 

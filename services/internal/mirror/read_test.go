@@ -121,15 +121,21 @@ func TestReadOnce(t *testing.T) {
 		if made != 1 {
 			t.Errorf("a page is packed %d times", made)
 		}
-		if len(in.reads.slots) != 1 {
-			t.Errorf("%d slots", len(in.reads.slots))
+		if n := in.reads.len(); n != 1 {
+			t.Errorf("%d slots", n)
 		}
 		time.Sleep(keepHot + 2*sweepEvery)
 		synctest.Wait()
-		if len(in.reads.slots) != 0 {
+		if in.reads.len() != 0 {
 			t.Error("a page is kept that nobody asks for")
 		}
 	})
+}
+
+func (r *reads) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.slots)
 }
 
 func TestReadStates(t *testing.T) {

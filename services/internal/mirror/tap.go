@@ -113,7 +113,7 @@ func (in *Instrument) tap(t Tap, what *Tapped) {
 	f := in.feedOf(wire.Topic{Channel: what.Channel, Interval: what.Interval})
 	f.tell() // so that what t is told of next differs from what it begins with
 	at := in.look(f)
-	at.Offset = in.part.offset
+	at.Offset = in.part.reached.Load()
 	if what.Recent > 0 {
 		at.Recent = f.topic.Entries(f.topic.Back(what.Recent))
 	}

@@ -92,6 +92,26 @@ func TestTap(t *testing.T) {
 	})
 }
 
+// TestTapMeanwhile begins to follow all instruments while events come.
+func TestTapMeanwhile(t *testing.T) {
+	m, h := newMirror(t)
+	defer h.Close()
+	s := open(t, m, 5)
+	tapped := make(chan error)
+	go func() { tapped <- m.Tap(new(listener), Tapped{Channel: market.Statuses, All: true}) }()
+	for {
+		select {
+		case err := <-tapped:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+			s.trade()
+		}
+	}
+}
+
 // TestTapInterrupted starts over where events are missing, and where none are.
 func TestTapInterrupted(t *testing.T) {
 	play(t, func(t *testing.T, m *Mirror, _ *fanout.Hub) {
