@@ -23,7 +23,7 @@ type feed struct {
 
 func (f *feed) entry(seq market.Sequence, prev uint64, payload []byte) *fanout.Entry {
 	e := fanout.NewEntry(seq, prev, fanout.Binary, payload)
-	e.Meta, e.Offset = f.in.def, f.in.part.at
+	e.Meta, e.Offset = f.in.def, f.in.part.at.Load()
 	if head, err := wire.HeadOf(payload); err == nil && head.In > 0 {
 		e.Age = time.Duration(max(1, wall()-head.In))
 	}
@@ -42,9 +42,6 @@ func (f *feed) publish(e *fanout.Entry) {
 	}
 	f.topic.Publish(e)
 	f.tail = e.Seq
-	for _, t := range f.taps {
-		t.Event(f.in, e)
-	}
 }
 
 // restart is for a state that did not come through the events before it.

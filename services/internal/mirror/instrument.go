@@ -193,10 +193,12 @@ func (in *Instrument) trade(b []byte, x *scratch) error {
 	if err := wire.DecodeTrade(b, t); err != nil {
 		return err
 	}
-	in.trades.publish(in.trades.entry(t.Sequence(), t.Prev, b))
+	e := in.trades.entry(t.Sequence(), t.Prev, b)
+	in.trades.publish(e)
 	if t.Sequence().Compare(in.trades.seq) <= 0 {
 		return nil
 	}
+	in.trades.happened(e)
 	in.trades.seq = t.Sequence()
 	in.last, in.lastBest = t.Head, in.best
 	in.series.AddOpen(t)
@@ -215,8 +217,10 @@ func (in *Instrument) tradeGap(b []byte, x *scratch) error {
 	if err := wire.DecodeTradeGap(b, g); err != nil {
 		return err
 	}
-	in.trades.publish(in.trades.entry(g.Sequence(), g.Prev, b))
+	e := in.trades.entry(g.Sequence(), g.Prev, b)
+	in.trades.publish(e)
 	if g.Sequence().Compare(in.trades.seq) > 0 {
+		in.trades.happened(e)
 		in.trades.seq = g.Sequence()
 		in.series.Gap(g.Time)
 	}
@@ -230,10 +234,12 @@ func (in *Instrument) bar(b []byte, x *scratch) error {
 		return err
 	}
 	f := in.bars[m.Interval]
-	f.publish(f.entry(m.Sequence(), m.Prev, b))
+	e := f.entry(m.Sequence(), m.Prev, b)
+	f.publish(e)
 	if m.Sequence().Compare(f.seq) <= 0 {
 		return nil
 	}
+	f.happened(e)
 	f.seq = m.Sequence()
 	in.series.Final(m)
 	f.closed(m, x)

@@ -28,8 +28,8 @@ type partition struct {
 	beat  wire.OwnerHeartbeat
 
 	applying sync.Mutex   // held while a record or a snapshot is applied; taken before any Instrument.mu
-	at       int64        // offset of the record that is being applied
 	resumed  bool         // reading has started over, and no record has come since
+	at       atomic.Int64 // offset of the record that is being applied
 	since    atomic.Int64 // everything behind this offset has been read
 	reached  atomic.Int64 // offset of the newest record applied; -1 before there is one
 
@@ -154,7 +154,7 @@ func (p *partition) step(offset int64, t wire.Template, b []byte, now time.Durat
 		p.since.Store(offset - 1)
 	}
 	p.resumed = false
-	p.at = offset
+	p.at.Store(offset)
 	err := p.apply(t, b, now)
 	p.reached.Store(max(reached, offset))
 	return err

@@ -15,7 +15,7 @@ import (
 type Tap interface {
 	// Begin is called once for each instrument, before anything else.
 	Begin(in *Instrument, at Look)
-	// Event is called for each entry of the channel's log: a trade, a gap, a final bar.
+	// Event is called for each new entry of the channel's log: a trade, a gap, a final bar.
 	Event(in *Instrument, e *fanout.Entry)
 	// Interrupted says that the entries to come do not follow those before.
 	Interrupted(in *Instrument)
@@ -207,6 +207,13 @@ func (in *Instrument) Since(ch market.Channel, iv market.Interval, offset int64)
 func (in *Instrument) Partition() (partition int, offset int64) {
 	p := in.part
 	return p.n, p.reached.Load()
+}
+
+// happened tells of an entry that is new, and not read once more as history.
+func (f *feed) happened(e *fanout.Entry) {
+	for _, t := range f.taps {
+		t.Event(f.in, e)
+	}
 }
 
 func (f *feed) changed() {

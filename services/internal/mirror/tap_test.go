@@ -8,6 +8,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
 )
 
 // listener is a Tap that notes what it is told.
@@ -147,6 +148,43 @@ func TestTapInterrupted(t *testing.T) {
 		}
 		if _, ok := in.Since(market.Trades, 0, s.offset-1); !ok {
 			t.Error("it does not know what came since")
+		}
+	})
+}
+
+// TestTapHistory starts over with a state from later, and reads what it had read before once more.
+func TestTapHistory(t *testing.T) {
+	play(t, func(t *testing.T, m *Mirror, _ *fanout.Hub) {
+		s := open(t, m, 5)
+		l := new(listener)
+		if err := m.Tap(l, Tapped{Channel: market.Trades, Syms: []string{s.def.Sym}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			s.trade()
+		}
+		m.Phase(0, stream.PhaseReset, errors.New("out of range"))
+		s.trades += 5
+		snap := stream.InstrumentSnapshot{
+			Status:    market.Status{Head: market.Head{Inst: s.def.ID, Epoch: epoch, Seq: s.status, Prev: s.status - 1}, Instrument: s.def},
+			TradesSeq: market.Sequence{Epoch: epoch, Seq: s.trades},
+		}
+		if err := m.Snapshot(0, &stream.Snapshot{Inst: s.def.ID, Kind: stream.KindInstrument, Payload: snap.Append(nil)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range l.events {
+			if err := m.Record(0, e.Offset, wire.TemplateTrade, e.Native().Payload()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Phase(0, stream.PhaseReady, nil)
+		if l.interrupted != 1 || len(l.events) != 3 {
+			t.Errorf("interrupted %d times, %d events", l.interrupted, len(l.events))
+		}
+		s.offset += 5
+		s.trade()
+		if l.events = l.events[3:]; len(l.events) != 1 || l.events[0].Seq.Seq != s.trades {
+			t.Errorf("%d events", len(l.events))
 		}
 	})
 }
