@@ -271,7 +271,7 @@ func (c *FanoutConfig) open(ctx context.Context, kind string, row *FanoutRow, ed
 	}
 	var err error
 	s.rig, err = begin(ctx, setup{
-		target:  target.Config{Kind: kind, SSE: c.SSE, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Shards: c.Shards},
+		target:  target.Config{Kind: kind, SSE: c.SSE, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Stream: row.Stream, Shards: c.Shards},
 		clients: split(row.Clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: c.Deflate && edge, rate: row.Stream, seed: c.Seed,
 		acks: c.Shape == Saturated,
 	})

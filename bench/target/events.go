@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strconv"
+	"sync"
 
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -12,32 +13,44 @@ import (
 // logID names the log that the messages stand in, as an owner of md.events would have chosen it.
 const logID = "bench000"
 
-// eventMaker makes of a trade what the public edge sends for it, byte for byte but for the time of sending, so that the floor
-// writes as much.
+// eventMaker makes of trades what the public edge sends for them, byte for byte but for the time of sending, so that the
+// floor writes as much.
 type eventMaker struct {
-	topics []topic
-	offset int64 // of the newest record
+	insts []topic
+
+	mu     sync.Mutex
+	offset int64    // of the newest record
+	texts  [][]byte // events that are not in a chunk yet, by topic
 	trade  market.Trade
-	text   []byte
 }
 
 func newEvents(m *maker) *eventMaker {
-	return &eventMaker{topics: m.topics, offset: int64(len(m.topics))} // the instruments' statuses come first
+	return &eventMaker{insts: m.topics, texts: make([][]byte, len(m.topics)), offset: int64(len(m.topics))} // the instruments' statuses come first
 }
 
-// chunk makes a chunk of one event (RFC 9112, 7.1). It is valid until the next call.
-func (m *eventMaker) chunk(topic int, payload []byte) []byte {
+// add adds a trade's event to the topic's next chunk.
+func (m *eventMaker) add(topic int, payload []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := wire.DecodeTrade(payload, &m.trade); err != nil {
 		panic("target: a trade of our own does not decode: " + err.Error())
 	}
 	m.offset++
-	t := append(appendEventID(append(m.text[:0], "0000\r\nid: "...), uint64(m.offset)), "\nevent: trade\ndata: "...)
-	t = append(wire.AppendTradeJSON(t, &m.topics[topic].inst, &m.trade, m.trade.In), "\n\n"...)
-	length := strconv.FormatInt(int64(len(t)-len("0000\r\n")), 16)
-	m.text = append(t, "\r\n"...)
-	skip := len("0000") - len(length)
-	copy(m.text[skip:], length)
-	return m.text[skip:]
+	t := append(appendEventID(append(m.texts[topic], "id: "...), uint64(m.offset)), "\nevent: trade\ndata: "...)
+	m.texts[topic] = append(wire.AppendTradeJSON(t, &m.insts[topic].inst, &m.trade, m.trade.In), "\n\n"...)
+}
+
+// chunk makes a chunk of what was added (RFC 9112, 7.1); nil if nothing was.
+func (m *eventMaker) chunk(topic int) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	text := m.texts[topic]
+	if len(text) == 0 {
+		return nil
+	}
+	m.texts[topic] = text[:0]
+	b := strconv.AppendInt(make([]byte, 0, len(text)+12), int64(len(text)), 16)
+	return append(append(append(b, "\r\n"...), text...), "\r\n"...)
 }
 
 // EventID is the id of an event at a place in the log.

@@ -14,6 +14,57 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 )
 
+// TestFloorGathers has the floor write what was published within a while as one chunk.
+func TestFloorGathers(t *testing.T) {
+	m := newMaker(market.Trades, 1, 90)
+	f, err := startFloor(&Config{SSE: true, Topics: 1, Stream: 50 * time.Millisecond}, &m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	conn, err := net.Dial("tcp", f.address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprint(conn, "GET /floor?topics=0 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for line := ""; line != "\r\n"; {
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const events = 100
+	for range events {
+		template, payload := m.make(0, time.Now().UnixMicro())
+		if err := f.publish(0, template, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := bufio.NewReader(httputil.NewChunkedReader(r))
+	for seen := 0; seen < events; {
+		line, err := body.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "event: trade\n" {
+			seen++
+		}
+	}
+	if n := f.counters()[Writes]; n > 10 {
+		t.Errorf("%v writes for %d events", n, events)
+	}
+}
+
 // TestEvents compares what the floor writes with what the public edge does.
 func TestEvents(t *testing.T) {
 	cfg := &Config{SSE: true, Topics: 2}
@@ -63,7 +114,8 @@ func TestEvents(t *testing.T) {
 	for i := range 300 { // the offset's varint grows
 		template, payload := m.make(i%2, time.Now().UnixMicro())
 		payload = append([]byte(nil), payload...)
-		chunk := string(floor.chunk(i%2, payload))
+		floor.add(i%2, payload)
+		chunk := string(floor.chunk(i % 2))
 		want := event(bufio.NewReader(httputil.NewChunkedReader(io.MultiReader(strings.NewReader(chunk), strings.NewReader("0\r\n\r\n")))))
 		if err := e.publish(i%2, template, payload); err != nil {
 			t.Fatal(err)

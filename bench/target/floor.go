@@ -17,11 +17,13 @@ import (
 )
 
 // floor is what no server can do better without putting messages together: a loop that makes one write(2) per message
-// and subscriber, of the same frames to as many sockets. A client says in the query what it wants.
+// and subscriber, of the same frames to as many sockets. Of event streams with a rate it is one per chunk and subscriber. A client says in the query what it wants.
 type floor struct {
 	ln       net.Listener
 	greeting string
-	frame    func(topic int, payload []byte) []byte
+	events   *eventMaker   // of event streams; nil for frames of the WebSocket
+	gathers  bool          // events, until the next beat
+	ending   chan struct{} // closed by close
 	running  sync.WaitGroup
 	mu       sync.Mutex // guards what follows
 	conns    []net.Conn
@@ -46,10 +48,13 @@ func startFloor(cfg *Config, m *maker) (*floor, error) {
 	}
 	f := &floor{
 		ln: ln, topics: make([][]*floorConn, cfg.Topics), greeting: "HTTP/1.1 101 Switching Protocols\r\n\r\n",
-		frame: func(_ int, payload []byte) []byte { return fanout.NewFrame(fanout.Binary, payload).Bytes() },
+		ending: make(chan struct{}),
 	}
 	if cfg.SSE {
-		f.greeting, f.frame = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", newEvents(m).chunk
+		f.greeting, f.events = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", newEvents(m)
+	}
+	if f.gathers = cfg.Stream > 0; f.gathers {
+		f.running.Go(func() { f.beat(cfg.Stream) })
 	}
 	f.running.Go(f.accept)
 	return f, nil
@@ -102,7 +107,37 @@ func (f *floor) enter(conn net.Conn) error {
 }
 
 func (f *floor) publish(topic int, _ wire.Template, payload []byte) error {
-	frame := f.frame(topic, payload)
+	if f.events == nil {
+		f.send(topic, fanout.NewFrame(fanout.Binary, payload).Bytes())
+		return nil
+	}
+	f.events.add(topic, payload)
+	if !f.gathers {
+		f.send(topic, f.events.chunk(topic))
+	}
+	return nil
+}
+
+// beat sends what was gathered, again and again.
+func (f *floor) beat(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-f.ending:
+			return
+		case <-tick.C:
+		}
+		for topic := range f.topics {
+			if chunk := f.events.chunk(topic); chunk != nil {
+				f.send(topic, chunk)
+			}
+		}
+	}
+}
+
+// send writes the same to all subscribers of a topic.
+func (f *floor) send(topic int, frame []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range f.topics[topic] {
@@ -110,7 +145,6 @@ func (f *floor) publish(topic int, _ wire.Template, payload []byte) error {
 			f.write(c, frame)
 		}
 	}
-	return nil
 }
 
 // write writes a frame, and waits when the socket is full.
@@ -141,6 +175,7 @@ func (f *floor) counters() map[string]float64 {
 
 func (f *floor) close() error {
 	err := f.ln.Close()
+	close(f.ending)
 	f.running.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()

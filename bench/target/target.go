@@ -40,6 +40,7 @@ type Config struct {
 	Size        int    // bytes of a frame, about
 	Channel     string // book or trades
 	Flush       time.Duration
+	Stream      time.Duration // the clients' event streams have this rate: the floor gathers as long
 	Shards      int
 	RingEntries int // 0 is the edge's default
 	RingBytes   int
