@@ -885,33 +885,78 @@ func TestAge(t *testing.T) {
 	}
 }
 
-// TestOneRendering has 50 clients and as many chunks as trades.
+// TestOneRendering has many clients in every form that there is: each chunk is rendered once for each form, each snapshot
+// too, whatever their number.
 func TestOneRendering(t *testing.T) {
-	l := newEvents(t)
-	l.beat()
-	e := l.edge(nil)
-	var all []*reader
-	for range 50 {
-		r := e.open("/v1/sse/trades?symbols=BTC-USDT")
-		r.expect("hello")
-		r.expect("snapshot")
-		all = append(all, r)
-	}
-	before := e.value("sse_renders_total")
-	for range 10 {
-		l.trade(1)
-	}
-	for _, r := range all {
-		for range 10 {
-			r.expect("trade")
+	f := func(path string, trades int, clients map[form]int) {
+		t.Helper()
+		l := newEvents(t)
+		l.beat()
+		e := l.edge(nil)
+		defer e.end()
+		var all []*reader
+		for kind, n := range clients {
+			for range n {
+				var r *reader
+				switch kind {
+				case chunked:
+					r = e.open(path)
+				case gzipped:
+					r = e.open(path, "Accept-Encoding: gzip")
+					r.unzip()
+				case bare:
+					r = e.openOld(path)
+				}
+				r.expect("hello")
+				r.expect("snapshot")
+				all = append(all, r)
+			}
+		}
+		rendered, chunks := e.value("sse_renders_total"), e.value("sse_chunks_total")
+		if rendered != float64(len(clients)) {
+			t.Errorf("%s: %v renderings of a snapshot in %d forms", path, rendered, len(clients))
+		}
+		for range trades {
+			l.trade(1)
+		}
+		for _, r := range all {
+			for range trades {
+				r.expect("trade")
+			}
+		}
+		rendered, chunks = e.value("sse_renders_total")-rendered, e.value("sse_chunks_total")-chunks
+		if chunks == 0 || rendered != chunks*float64(len(clients)) {
+			t.Errorf("%s: %v renderings of %v chunks for %v clients", path, rendered, chunks, clients)
+		}
+		for _, r := range all {
+			_ = r.conn.Close() // so that nobody is waited for
 		}
 	}
-	if got := e.value("sse_renders_total") - before; got != 10 {
-		t.Errorf("%v renderings for 10 chunks", got)
+	f("/v1/sse/trades?symbols=BTC-USDT", 10, map[form]int{chunked: 50})
+	f("/v1/sse/trades?symbols=BTC-USDT", 10, map[form]int{chunked: 1, bare: 20})
+	f("/v1/sse/trades?symbols=BTC-USDT&rate=100ms", 200, map[form]int{chunked: 20, gzipped: 20, bare: 5})
+	f("/v1/sse/trades?symbols=BTC-USDT&rate=100ms", 200, map[form]int{chunked: 1, gzipped: 1, bare: 1})
+}
+
+// openOld opens a stream by HTTP/1.0.
+func (e *edge) openOld(path string) *reader {
+	e.t.Helper()
+	conn, err := net.Dial("tcp", e.s.Addr())
+	if err != nil {
+		e.t.Fatal(err)
 	}
-	if before != 1 {
-		t.Errorf("%v renderings of one snapshot", before)
+	e.t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		e.t.Fatal(err)
 	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n", path); err != nil {
+		e.t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return &reader{e.t, conn, resp, bufio.NewReader(resp.Body)}
 }
 
 // TestOneCompression has plain and compressed clients of one stream: each chunk is rendered once for either, whatever their
@@ -955,20 +1000,8 @@ func TestOldHTTP(t *testing.T) {
 	l := newEvents(t)
 	l.beat()
 	e := l.edge(nil)
-	conn, err := net.Dial("tcp", e.s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := io.WriteString(conn, "GET /v1/sse/trades?symbols=BTC-USDT&rate=100 HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &reader{t, conn, resp, bufio.NewReader(resp.Body)}
-	if resp.Proto != "HTTP/1.0" || len(resp.TransferEncoding) > 0 || !resp.Close || resp.Header.Get("Content-Encoding") != "" {
+	r := e.openOld("/v1/sse/trades?symbols=BTC-USDT&rate=100")
+	if resp := r.resp; resp.Proto != "HTTP/1.0" || len(resp.TransferEncoding) > 0 || !resp.Close || resp.Header.Get("Content-Encoding") != "" {
 		t.Errorf("%+v", resp)
 	}
 	r.expect("hello")
