@@ -54,34 +54,39 @@ type Conn struct {
 	writer   Writer
 	poller   poller
 	events   Events
-	deflate  bool     // not changed after the first message
 	observer Observer // the pass's from the first message on
 
 	mu        sync.Mutex
 	control   []message
-	bytes     int    // in control
 	dirty     []*Sub // marked since the last pass
+	bytes     uint32 // in control
+	due       uint8  // beats, a bit for each
 	scheduled bool   // in the shard's queue, in a pass, or parked
 	closing   bool   // no more data; close when control has been written
 	dead      bool
 
+	flow    atomic.Pointer[flow] // nil until a window is set
+	output  atomic.Bool          // the writer has output of its own to flush
+	deflate bool                 // not changed after the first message
+
+	// What follows belongs to the pass, or to the poller of a parked connection.
+	registered bool          // the poller's
+	slow       bool          // the socket or the window was full when the last pass ended
+	moved      time.Duration // guarded by parking.mu: when the transport last took something, or was found full
+	left       int           // output that the transport has not taken
+	waiting    []*Sub        // marked, taken from dirty, not yet satisfied
+	lagged     []*Sub
+	behind     time.Duration
+	noted      time.Duration // when the last lag notice was sent
+}
+
+// flow is the window of a connection that has one.
+type flow struct {
 	window atomic.Int64
 	sent   atomic.Int64 // payload bytes since the window was first set
 	acked  atomic.Int64
 	acks   atomic.Int64
 	heard  atomic.Int64 // when the last acknowledgement came, by the hub's clock
-	output atomic.Bool  // the writer has output of its own to flush
-
-	moved time.Duration // guarded by parking.mu: when the transport last took something, or was found full
-
-	// What follows belongs to the pass, or to the poller of a parked connection.
-	left       int    // output that the transport has not taken
-	registered bool   // the poller's
-	waiting    []*Sub // marked, taken from dirty, not yet satisfied
-	behind     time.Duration
-	slow       bool // the socket or the window was full when the last pass ended
-	lagged     []*Sub
-	noted      time.Duration // when the last lag notice was sent
 }
 
 // message is a control frame and what its sending brings about.
@@ -117,8 +122,8 @@ func (c *Conn) send(m message) {
 		return
 	}
 	c.control = append(c.control, m)
-	c.bytes += len(m.frame.data)
-	over := c.bytes > c.hub.cfg.MaxControl
+	c.bytes += uint32(len(m.frame.data)) //nolint:gosec // bounded by MaxControl and one message
+	over := int(c.bytes) > c.hub.cfg.MaxControl
 	start := c.schedule()
 	c.mu.Unlock()
 	if start {
@@ -130,22 +135,50 @@ func (c *Conn) send(m message) {
 	}
 }
 
+// Beat is a control message for many connections of which only the newest is worth sending.
+type Beat uint8
+
+// The beats.
+const (
+	Heartbeat Beat = iota
+	Pulse          // answered by the peer: a ping
+	numBeats
+)
+
+// SetBeat replaces a beat. Connections get it by [Conn.Beat].
+func (h *Hub) SetBeat(b Beat, f *Frame) { h.beats[b].Store(f) }
+
+// Beat makes a beat due. It is sent once, as it is by then, however often it became due meanwhile; like all control
+// messages it passes a closed flow window.
+func (c *Conn) Beat(b Beat) {
+	c.mu.Lock()
+	start := false
+	if !c.closing {
+		c.due |= 1 << b
+		start = c.schedule()
+	}
+	c.mu.Unlock()
+	if start {
+		c.shard.add(c)
+	}
+}
+
 // Ack says that the client has handled this many payload bytes in all.
 func (c *Conn) Ack(bytes int64) error {
-	window := c.window.Load()
-	if window == 0 || bytes > c.sent.Load() {
+	w := c.flow.Load()
+	if w == nil || bytes > w.sent.Load() {
 		return ErrAck
 	}
-	if c.acks.Add(1) > 16+8*(c.sent.Load()/window) {
+	if w.acks.Add(1) > 16+8*(w.sent.Load()/w.window.Load()) {
 		return ErrAcks
 	}
-	c.heard.Store(int64(c.hub.now()))
+	w.heard.Store(int64(c.hub.now()))
 	for {
-		old := c.acked.Load()
+		old := w.acked.Load()
 		if bytes <= old {
 			return nil
 		}
-		if c.acked.CompareAndSwap(old, bytes) {
+		if w.acked.CompareAndSwap(old, bytes) {
 			break
 		}
 	}
@@ -248,12 +281,24 @@ func (c *Conn) schedule() bool {
 
 // blocked tells whether the flow window holds data back.
 func (c *Conn) blocked() bool {
-	w := c.window.Load()
-	return w > 0 && c.sent.Load()-c.acked.Load() >= w
+	w := c.flow.Load()
+	return w != nil && w.sent.Load()-w.acked.Load() >= w.window.Load()
 }
 
 // controlBlocked tells whether it holds control messages back too.
 func (c *Conn) controlBlocked() bool {
-	w := c.window.Load()
-	return w > 0 && c.sent.Load()-c.acked.Load() >= w+ControlSlack
+	w := c.flow.Load()
+	return w != nil && w.sent.Load()-w.acked.Load() >= w.window.Load()+ControlSlack
+}
+
+// limit sets the flow window. The pass does, behind the reply.
+func (c *Conn) limit(window int64, now time.Duration) {
+	w := c.flow.Load()
+	if w == nil {
+		w = new(flow)
+	}
+	w.window.Store(window)
+	w.acks.Store(0) // they are counted against the window in force
+	w.heard.Store(int64(now))
+	c.flow.Store(w)
 }

@@ -121,7 +121,7 @@ func TestDeflateWindow(t *testing.T) {
 		synctest.Wait()
 		conn.Send(NewFrame(Text, make([]byte, 1000)))
 		synctest.Wait()
-		if n := conn.sent.Load(); n != 1000 {
+		if n := conn.flow.Load().sent.Load(); n != 1000 {
 			t.Errorf("%d bytes count as sent, want 1000", n)
 		}
 		conn.Abort()

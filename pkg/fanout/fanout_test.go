@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -385,8 +386,6 @@ func TestFlowWindow(t *testing.T) {
 		}()
 		c := newCounter(h, Merge, Limits{Entries: 1 << 16})
 		c.pad = 965 // a message of 1,000 bytes
-		beat := h.NewControlTopic()
-		start(conn, beat, Start{})
 		start(conn, c.topic, Start{Snapshot: true})
 		synctest.Wait()
 		r := &replica{t: t}
@@ -417,7 +416,8 @@ func TestFlowWindow(t *testing.T) {
 		if n := drain(); n < 4096 || n > 4096+1000 {
 			t.Errorf("%d bytes passed a window of 4096", n)
 		}
-		beat.SetValue(NewEntry(market.Sequence{}, 0, Text, []byte("beat")))
+		h.SetBeat(Heartbeat, NewFrame(Text, []byte("beat")))
+		conn.Beat(Heartbeat)
 		if drain(); len(got) != 0 {
 			t.Error("data passed a closed window")
 		}
@@ -461,14 +461,13 @@ func TestWindowIgnored(t *testing.T) {
 		}()
 		c := newCounter(h, Merge, Limits{Entries: 64})
 		c.pad = 1000
-		beat := h.NewControlTopic()
-		start(conn, beat, Start{})
 		start(conn, c.topic, Start{Snapshot: true})
 		conn.SetWindow(4096, NewFrame(Text, []byte("ok")))
 		begin := time.Now()
 		for time.Since(begin) < 11*time.Minute {
 			c.set(1, 1)
-			beat.SetValue(NewEntry(market.Sequence{}, 0, Text, []byte("beat")))
+			h.SetBeat(Heartbeat, NewFrame(Text, []byte("beat")))
+			conn.Beat(Heartbeat)
 			time.Sleep(time.Second)
 		}
 		if err := <-rec.closed; !errors.Is(err, ErrClosed) {
@@ -718,10 +717,13 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// TestSubSize keeps a subscription in its size class: an edge has hundreds of thousands of them.
+// TestSubSize keeps a subscription in its size class: an edge has hundreds of thousands of them. And a connection in its own.
 func TestSubSize(t *testing.T) {
-	if size := unsafe.Sizeof(Sub{}); size > 80 {
+	if size := unsafe.Sizeof(Sub{}); size > 64 {
 		t.Errorf("a Sub has %d bytes", size)
+	}
+	if size := unsafe.Sizeof(Conn{}); size > 256 {
+		t.Errorf("a Conn has %d bytes", size)
 	}
 }
 
@@ -776,3 +778,48 @@ func (discard) Write([]byte) (int, error) { return 0, nil }
 func (discard) Flush() (int, error)       { return 0, nil }
 func (discard) Finish() error             { return nil }
 func (discard) Close() error              { return nil }
+
+// TestBeats: only the newest beat is sent, once; it passes a closed window as far as control messages do; a connection that does
+// nothing but beat keeps no memory for it.
+func TestBeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := started(Config{})
+		defer h.Close()
+		server, client := net.Pipe()
+		conn, _ := attach(t, h, server)
+		beat := func(b Beat, text string) {
+			h.SetBeat(b, NewFrame(Text, []byte(text)))
+			conn.Beat(b)
+			synctest.Wait()
+		}
+		c := newCounter(h, Log, Limits{Entries: 64})
+		start(conn, c.topic, Start{Position: 1})
+		c.set(1, 1)
+		synctest.Wait()
+		for i := range 5 { // the pipe is full with what came first
+			beat(Heartbeat, fmt.Sprint("beat ", i))
+		}
+		beat(Pulse, "pulse")
+		in := bufio.NewReader(client)
+		var got []string
+		for range 3 {
+			m, err := read(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.op == byte(Text) {
+				got = append(got, string(m.payload))
+			}
+		}
+		if want := []string{"beat 4", "pulse"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		go func() { _, _ = io.Copy(io.Discard, in) }()
+		beat(Heartbeat, "beat 5")
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		if cap(conn.dirty) != 0 || cap(conn.control) != 0 || conn.due != 0 {
+			t.Errorf("it keeps room for %d marked, %d control messages, beats %b", cap(conn.dirty), cap(conn.control), conn.due)
+		}
+	})
+}

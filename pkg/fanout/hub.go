@@ -28,6 +28,7 @@ type Hub struct {
 	sweeper sync.WaitGroup
 	parking parking
 	due     chan *due // not in use
+	beats   [numBeats]atomic.Pointer[Frame]
 	stats   Stats
 
 	mu          sync.Mutex

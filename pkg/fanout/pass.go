@@ -17,6 +17,7 @@ type pass struct {
 	buf      []byte
 	entries  [maxBatch]*Entry
 	merging  []*Entry
+	chain    *Frame        // of the subscription that is being filled: frames that must stand together
 	subs     []*Sub        // marked ones of the connection; so that an idle connection keeps no list of them
 	now      time.Duration // read once for each pass: the end of one is the beginning of the next
 	oldest   time.Duration // when the oldest message in buf was published; 0 if none
@@ -66,21 +67,16 @@ func (p *pass) begin(c *Conn) {
 }
 
 // open tells whether one more message may be gathered.
-func (p *pass) open(control bool) bool {
-	if len(p.buf) >= p.maxBytes {
-		return false
-	}
-	if control {
-		return !p.conn.controlBlocked()
-	}
-	return !p.conn.blocked()
-}
+func (p *pass) open() bool { return len(p.buf) < p.maxBytes && !p.conn.blocked() }
+
+// openControl is open for control messages.
+func (p *pass) openControl() bool { return len(p.buf) < p.maxBytes && !p.conn.controlBlocked() }
 
 // add gathers a frame. One goroutine at a time adds to a connection's sent, so that two steps do.
 func (p *pass) add(f *Frame) {
 	c := p.conn
-	if c.window.Load() > 0 && f.data[0]&0x0F < byte(Close) {
-		c.sent.Add(int64(len(f.data) - f.head)) // uncompressed
+	if w := c.flow.Load(); w != nil && f.data[0]&0x0F < byte(Close) {
+		w.sent.Add(int64(len(f.data) - f.head)) // uncompressed
 	}
 	if c.deflate {
 		var made int
@@ -105,7 +101,7 @@ func (p *pass) published(e *Entry) {
 	}
 }
 
-// takeControl gathers control messages as far as the window lets them.
+// takeControl gathers control messages and beats as far as the window lets them.
 func (p *pass) takeControl() (closing bool) {
 	c := p.conn
 	c.mu.Lock()
@@ -117,19 +113,36 @@ func (p *pass) takeControl() (closing bool) {
 			continue
 		}
 		p.add(m.frame)
-		c.bytes -= len(m.frame.data)
+		c.bytes -= uint32(len(m.frame.data)) //nolint:gosec // it was added
 		if m.window > 0 {
-			c.window.Store(m.window)
-			c.acks.Store(0) // they are counted against the window in force
-			c.heard.Store(int64(p.now))
+			c.limit(m.window, p.now)
 		}
 	}
 	clear(c.control[len(kept):])
-	c.control = kept
+	if c.control = kept; len(kept) == 0 {
+		c.control = nil
+	}
 	p.subs = append(append(p.subs[:0], c.waiting...), c.dirty...)
+	if c.due != 0 && !c.closing && p.openControl() {
+		p.beats()
+		if len(c.dirty) == 0 {
+			c.dirty = nil // a connection that only beats keeps no list
+		}
+	}
 	clear(c.dirty)
 	c.dirty = c.dirty[:0]
 	return c.closing
+}
+
+// beats gathers the newest of the beats that are due. The caller holds Conn.mu.
+func (p *pass) beats() {
+	c := p.conn
+	for b := range numBeats {
+		if f := c.hub.beats[b].Load(); f != nil && c.due&(1<<b) != 0 {
+			p.add(f)
+		}
+	}
+	c.due = 0
 }
 
 // gather asks each marked subscription for what it is owed. Those that find no room stay.
@@ -137,16 +150,17 @@ func (p *pass) gather() {
 	c := p.conn
 	kept := c.waiting[:0]
 	for _, s := range p.subs {
-		if p.slow || !p.open(s.topic.control) {
+		if p.slow || !p.open() {
 			if s.state.Load() != cancelled {
 				kept = append(kept, s)
 			}
 			continue
 		}
-		if !s.state.CompareAndSwap(marked, idle) {
+		was, ok := s.unmark()
+		if !ok {
 			continue // cancelled
 		}
-		if !s.fill(p) && s.state.CompareAndSwap(idle, marked) {
+		if !s.fill(p, was&again != 0) && s.state.CompareAndSwap(idle, marked) {
 			kept = append(kept, s)
 		}
 	}
@@ -155,7 +169,7 @@ func (p *pass) gather() {
 	c.waiting = kept
 	if len(kept) > 0 && c.blocked() {
 		p.blocked()
-		if p.now-time.Duration(c.heard.Load()) > ackPatience {
+		if p.now-time.Duration(c.flow.Load().heard.Load()) > ackPatience {
 			p.slow = true
 		}
 	}
@@ -185,7 +199,7 @@ func (p *pass) conflated(s *Sub, n int) {
 // lag tells the client, at most once a second, what was conflated.
 func (p *pass) lag() {
 	c := p.conn
-	if len(c.lagged) == 0 || c.noted != 0 && p.now-c.noted < lagEvery || !p.open(true) && !p.slow {
+	if len(c.lagged) == 0 || c.noted != 0 && p.now-c.noted < lagEvery || !p.openControl() && !p.slow {
 		return
 	}
 	p.lagged = p.lagged[:0]
@@ -279,7 +293,7 @@ func (p *pass) end() (again bool) {
 	if c.dead {
 		return false
 	}
-	again = c.closing || len(c.dirty) > 0 || len(c.waiting) > 0 && !c.blocked() || len(c.control) > 0 && !c.controlBlocked()
+	again = c.closing || len(c.dirty) > 0 || len(c.waiting) > 0 && !c.blocked() || (len(c.control) > 0 || c.due != 0) && !c.controlBlocked()
 	c.scheduled = again
 	return again
 }

@@ -13,48 +13,55 @@ type Start struct {
 	Snapshot bool            // begin with a snapshot
 	History  int             // how many entries a Log's snapshot holds
 	Position uint64          // the first entry to send, unless a snapshot says otherwise
-	Later    bool            // not the value that is there, only those to come
 	Seq      market.Sequence // what the subscriber has already
 	Floor    market.Sequence // nothing at or below it is sent, and no older snapshot
 }
 
 // The states of a subscription. Marked means that it stands in its connection's list.
 const (
-	paused int32 = iota
+	paused uint32 = iota
 	idle
 	marked
 	cancelled
+
+	stateMask uint32 = 3
+	again     uint32 = 4 // beside the state, unless that is idle or cancelled: a new snapshot was asked for
 )
 
 // Sub is one connection's subscription to one topic. There are more of them than of anything else, so it is kept small:
-// it fits 80 bytes.
+// it fits 64 bytes.
 type Sub struct {
 	topic *Topic
 	conn  *Conn
+	state atomic.Uint32
 	place uint32 // index in topic.subs, guarded by Topic.mu
-	state atomic.Int32
-	again atomic.Bool // a new snapshot was asked for
 
-	// What follows belongs to the pass.
+	// What follows belongs to the pass, but for what does not change.
 	format   Format
 	lossless bool
 	needs    bool // a snapshot comes next
 	live     bool // it has caught up since it began, or got a snapshot
 	values   uint32
 	notices  uint32
+	epoch    uint32 // of the last message gathered
+	seq      uint64 // the same
 	cursor   uint64
-	chain    *Frame          // begun and not yet all gathered
-	seq      market.Sequence // of the last message gathered
-	rare     *rare           // nil is the zero value
+	rare     *rare // nil is the zero value
 }
 
 // rare is what few subscriptions have.
 type rare struct {
+	chain   *Frame // begun and not yet all gathered; while the subscription is filled it is the pass's
 	history int
 	floor   market.Sequence
 	beyond  market.Sequence // a snapshot must not be older: what lies before could not be merged
 	merged  int             // messages conflated since the last lag notice
 }
+
+// at is the sequence of the last message gathered.
+func (s *Sub) at() market.Sequence { return market.Sequence{Epoch: s.epoch, Seq: s.seq} }
+
+func (s *Sub) reach(seq market.Sequence) { s.epoch, s.seq = seq.Epoch, seq.Seq }
 
 // more returns what few subscriptions have, to be changed.
 func (s *Sub) more() *rare {
@@ -62,6 +69,13 @@ func (s *Sub) more() *rare {
 		s.rare = new(rare)
 	}
 	return s.rare
+}
+
+// less gives back what this subscription no longer has.
+func (s *Sub) less() {
+	if s.rare != nil && *s.rare == (rare{}) {
+		s.rare = nil
+	}
 }
 
 // floor is the place at or below which nothing is sent.
@@ -78,29 +92,55 @@ func (s *Sub) floor() market.Sequence {
 func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
 	s := &Sub{
 		topic: t, conn: c, format: start.Format, lossless: start.Lossless,
-		needs: start.Snapshot, cursor: start.Position, seq: start.Seq,
+		needs: start.Snapshot, cursor: start.Position,
 	}
+	s.reach(start.Seq)
 	if start.History > 0 || start.Floor != (market.Sequence{}) {
 		s.rare = &rare{history: start.History, floor: start.Floor}
 	}
-	t.add(s, start.Later)
+	t.add(s)
 	return s
 }
 
 // Begin puts frames before everything else; it must be called before Go.
-func (s *Sub) Begin(frames *Frame) { s.chain = frames }
+func (s *Sub) Begin(frames *Frame) { s.more().chain = frames }
 
 // Go lets messages flow.
 func (s *Sub) Go() {
-	if s.state.CompareAndSwap(paused, marked) && s.conn.push(s) {
+	for {
+		v := s.state.Load()
+		if v&stateMask != paused {
+			return
+		}
+		if s.state.CompareAndSwap(v, marked|v&again) {
+			break
+		}
+	}
+	if s.conn.push(s) {
 		s.conn.shard.add(s.conn)
 	}
 }
 
 // Again asks for a new snapshot, or value, as if the subscriber had nothing.
 func (s *Sub) Again() {
-	s.again.Store(true)
-	s.Nudge()
+	for {
+		v := s.state.Load()
+		switch v {
+		case cancelled:
+			return
+		case idle:
+			if s.state.CompareAndSwap(idle, marked|again) {
+				if s.conn.push(s) {
+					s.conn.shard.add(s.conn)
+				}
+				return
+			}
+		default:
+			if s.state.CompareAndSwap(v, v|again) {
+				return
+			}
+		}
+	}
 }
 
 // Nudge has the connection look for something to send. It is for a subscriber that waits for a snapshot beyond its Floor
@@ -121,23 +161,53 @@ func (s *Sub) Cancel() {
 // Topic is what the subscription is to.
 func (s *Sub) Topic() *Topic { return s.topic }
 
+// Lossless tells whether it was begun so.
+func (s *Sub) Lossless() bool { return s.lossless }
+
 // mark puts the subscription on its connection's list. It reports whether the connection has to be handed to its shard.
 func (s *Sub) mark() (start bool) {
 	return s.state.Load() == idle && s.state.CompareAndSwap(idle, marked) && s.conn.push(s)
 }
 
-// fill gathers what the subscriber is owed. It reports false when the pass has no room for all of it.
-func (s *Sub) fill(p *pass) bool {
-	if s.again.Load() && s.again.Swap(false) {
-		s.needs = s.needs || s.topic.kind == Merge
-		s.values, s.notices, s.chain = 0, 0, nil
-	}
+// unmark takes the subscription off its connection's list, for a pass that is about to fill it. It fails when it is not
+// marked any more.
+func (s *Sub) unmark() (was uint32, ok bool) {
 	for {
-		if !s.drain(p) || !p.open(s.topic.control) {
+		was = s.state.Load()
+		if was&stateMask != marked {
+			return was, false
+		}
+		if s.state.CompareAndSwap(was, idle) {
+			return was, true
+		}
+	}
+}
+
+// fill gathers what the subscriber is owed, or everything again. It reports false when the pass has no room for all of it.
+func (s *Sub) fill(p *pass, again bool) bool {
+	p.chain = nil
+	if r := s.rare; r != nil && r.chain != nil {
+		p.chain, r.chain = r.chain, nil
+		s.less()
+	}
+	if again {
+		s.needs = s.needs || s.topic.kind == Merge
+		s.values, s.notices, p.chain = 0, 0, nil
+	}
+	all := s.gather(p)
+	if p.chain != nil {
+		s.more().chain, p.chain = p.chain, nil
+	}
+	return all
+}
+
+func (s *Sub) gather(p *pass) bool {
+	for {
+		if !p.drain() || !p.open() {
 			return false
 		}
 		if s.needs {
-			if !s.snapshot() {
+			if !s.snapshot(p) {
 				return true // waits for the topic to reach the floor
 			}
 			continue
@@ -156,7 +226,7 @@ func (s *Sub) fill(p *pass) bool {
 				return false
 			}
 		case s.value(p, o):
-		case s.notice(o):
+		case s.notice(p, o):
 		default:
 			return true
 		}
@@ -164,20 +234,20 @@ func (s *Sub) fill(p *pass) bool {
 }
 
 // drain gathers the frames that must stand together.
-func (s *Sub) drain(p *pass) bool {
-	for s.chain != nil {
-		if !p.open(s.topic.control) {
+func (p *pass) drain() bool {
+	for p.chain != nil {
+		if !p.open() {
 			return false
 		}
-		p.add(s.chain)
-		s.chain = s.chain.next
+		p.add(p.chain)
+		p.chain = p.chain.next
 	}
 	return true
 }
 
 // snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
-func (s *Sub) snapshot() bool {
-	want := Want{Format: s.format, Seq: s.seq}
+func (s *Sub) snapshot(p *pass) bool {
+	want := Want{Format: s.format, Seq: s.at()}
 	if r := s.rare; r != nil {
 		want.History, want.NotBefore = r.history, r.floor
 		if r.beyond.Compare(r.floor) > 0 {
@@ -191,8 +261,10 @@ func (s *Sub) snapshot() bool {
 	s.needs, s.live = false, false
 	if s.rare != nil {
 		s.rare.history = 0
+		s.less()
 	}
-	s.chain, s.seq = snap.Frames, snap.Seq
+	p.chain = snap.Frames
+	s.reach(snap.Seq)
 	if snap.Next > 0 {
 		s.cursor = snap.Next
 	}
@@ -226,7 +298,8 @@ func (s *Sub) merge(p *pass, pending uint64) {
 		p.merging = o.entries
 		if frames = s.topic.source.Merge(o.entries, s.format); frames != nil {
 			newest := o.entries[len(o.entries)-1]
-			s.chain, s.cursor, s.seq = frames, newest.index+1, newest.Seq
+			p.chain, s.cursor = frames, newest.index+1
+			s.reach(newest.Seq)
 		}
 		clear(o.entries)
 	}
@@ -252,9 +325,9 @@ func (s *Sub) lost(p *pass, o owed) bool {
 			last = market.Sequence{Epoch: o.first.Seq.Epoch, Seq: o.first.Prev}
 		}
 		s.cursor = o.position
-		if last.Compare(s.seq) > 0 {
-			s.chain = s.topic.source.Gap(s.seq, last, s.format)
-			s.seq = last
+		if after := s.at(); last.Compare(after) > 0 {
+			p.chain = s.topic.source.Gap(after, last, s.format)
+			s.reach(last)
 		}
 		p.conn.hub.stats.Gaps.Add(1)
 	}
@@ -265,19 +338,20 @@ func (s *Sub) lost(p *pass, o owed) bool {
 func (s *Sub) entries(p *pass, o owed) bool {
 	floor := s.floor()
 	for _, e := range o.entries {
-		if !s.drain(p) || !p.open(s.topic.control) {
+		if !p.drain() || !p.open() {
 			return false
 		}
 		s.cursor = e.index + 1
-		if e.Seq.Compare(floor) <= 0 || e.Seq.Compare(s.seq) <= 0 {
+		if e.Seq.Compare(floor) <= 0 || e.Seq.Compare(s.at()) <= 0 {
 			continue
 		}
-		s.chain, s.seq = s.topic.form(e, s, p), e.Seq
+		p.chain = s.topic.form(e, s, p)
+		s.reach(e.Seq)
 		if s.live {
 			p.published(e)
 		}
 	}
-	return s.drain(p)
+	return p.drain()
 }
 
 // value begins the newest value, if the subscriber does not have it.
@@ -292,16 +366,16 @@ func (s *Sub) value(p *pass, o owed) bool {
 		p.published(o.value)
 	}
 	s.values = o.values
-	s.chain = s.topic.form(o.value, s, p)
+	p.chain = s.topic.form(o.value, s, p)
 	return true
 }
 
 // notice begins the newest notice, if the subscriber does not have it.
-func (s *Sub) notice(o owed) bool {
+func (s *Sub) notice(p *pass, o owed) bool {
 	if o.notices == s.notices {
 		return false
 	}
 	s.notices = o.notices
-	s.chain = o.notice
+	p.chain = o.notice
 	return true
 }

@@ -109,11 +109,10 @@ type Topic struct {
 	// Label is the owner's description of the topic, handed back in lag notices. Not changed after the first Sub.
 	Label any
 
-	hub     *Hub
-	kind    Kind
-	source  Source
-	limits  Limits
-	control bool
+	hub    *Hub
+	kind   Kind
+	source Source
+	limits Limits
 
 	mu      sync.Mutex
 	ring    []*Entry // entry i stands at i modulo the length, a power of two
@@ -133,14 +132,6 @@ type Topic struct {
 // NewTopic makes a topic. A nil source is right for a State topic with one format.
 func (h *Hub) NewTopic(kind Kind, limits Limits, source Source) *Topic {
 	return &Topic{hub: h, kind: kind, limits: limits, source: source, next: 1, first: 1, gone: -1, moved: h.now()}
-}
-
-// NewControlTopic makes a State topic whose values count as control messages: they are sent, like heartbeats, when a
-// connection's flow window is closed.
-func (h *Hub) NewControlTopic() *Topic {
-	t := h.NewTopic(State, Limits{}, nil)
-	t.control = true
-	return t
 }
 
 // Publish appends an entry and marks the subscribers. The topic keeps e.
@@ -459,14 +450,10 @@ func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
 	return o
 }
 
-// add registers a subscription; later is one that does not want the value that is there.
-func (t *Topic) add(s *Sub, later bool) {
+func (t *Topic) add(s *Sub) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.place, s.notices = uint32(len(t.subs)), t.notices
-	if later {
-		s.values = t.values
-	}
 	t.subs = append(t.subs, s)
 }
 

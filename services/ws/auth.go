@@ -267,13 +267,13 @@ func (c *session) unproven(id wire.ID, err error) {
 // client what has ended.
 func (c *session) apply(g *auth.Grant) (ended []wire.Unsub) {
 	c.grant, c.due = g, c.s.warnAt(g)
-	kept := c.subs[:own]
-	for _, s := range c.subs[own:] {
+	kept := c.subs[:0]
+	for _, s := range c.subs {
 		why := wire.CodeForbidden
 		switch {
 		case !s.covered(g):
 			c.s.checks.Forbidden.Inc()
-		case len(kept)-own >= c.maxTopics():
+		case len(kept) >= c.maxTopics():
 			why = wire.CodeTooManyTopics
 		default:
 			kept = append(kept, s)
@@ -313,7 +313,7 @@ func (c *session) audit(now time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.over || len(c.subs) < own: // it ends, or has not begun
+	case c.over || !c.greeted: // it ends, or has not begun
 	case c.grant == nil:
 		if now >= c.due {
 			c.close(closePolicy, "no token within 10 seconds")
@@ -353,10 +353,9 @@ func (c *session) renewed(generation uint64) bool {
 // close is bye for a caller that holds mu.
 func (c *session) close(code int, reason string) {
 	c.over = true
-	for _, s := range c.subs[min(own, len(c.subs)):] {
+	for _, s := range c.subs {
 		s.cancel()
 	}
-	clear(c.subs[min(own, len(c.subs)):])
-	c.subs = c.subs[:min(own, len(c.subs))]
+	c.subs = nil
 	c.bye(code, reason)
 }

@@ -110,7 +110,7 @@ func (m *metrics) closed(code int) {
 func (s *Server) subscriptions() (n int) {
 	for _, c := range s.all(nil) {
 		c.mu.Lock()
-		n += max(0, len(c.subs)-own)
+		n += len(c.subs)
 		c.mu.Unlock()
 	}
 	return n

@@ -60,8 +60,6 @@ type Server struct {
 	listening chan struct{}
 	addr      string // set before listening is closed
 	draining  atomic.Bool
-	beat      *fanout.Topic
-	pings     []*fanout.Topic // a connection belongs to one, so that pings are spread
 
 	mu       sync.Mutex
 	sessions []*session // each knows its place
@@ -101,10 +99,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		}
 	}
 	s.mirror = mirror.New(cfg.Mirror, s.hub, deps.Log.Named("mirror"))
-	s.beat = s.hub.NewControlTopic()
-	for range int(pingEvery / time.Second) {
-		s.pings = append(s.pings, s.hub.NewControlTopic())
-	}
+	s.hub.SetBeat(fanout.Pulse, fanout.NewFrame(fanout.Ping, []byte("tickwire")))
 	s.upgraders = map[terms]*gws.Upgrader{}
 	for _, protocol := range []string{"", wire.SubprotocolJSON, wire.SubprotocolSBE} {
 		for _, deflate := range []bool{false, true} {
@@ -255,13 +250,15 @@ func (s *Server) all(dst []*session) []*session {
 // now is the edge's clock. It starts at one nanosecond, so that zero can mean never.
 func (s *Server) now() time.Duration { return time.Since(s.start) + 1 }
 
-// sweep ends the connections whose time is up. One look at all of them each second costs less than a timer for each.
-func (s *Server) sweep() {
+// sweep ends the connections whose time is up, and has the others sent what they get each second. One look at all of them
+// costs less than a timer for each.
+func (s *Server) sweep(second int) {
 	s.swept = s.all(s.swept)
 	now := s.now()
 	for i, c := range s.swept {
 		c.check(now)
 		c.audit(now)
+		c.beat(second)
 		s.swept[i] = nil
 	}
 	s.tidy()
@@ -287,16 +284,14 @@ func (s *Server) tidy() {
 func (s *Server) keepTime(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	ping := []byte("tickwire")
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			beat := wire.AppendHeartbeat(nil, market.FromTime(now))
-			s.beat.SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Text, beat))
-			s.pings[n%len(s.pings)].SetValue(fanout.NewEntry(market.Sequence{}, 0, fanout.Ping, ping))
-			s.sweep()
+			s.hub.SetBeat(fanout.Heartbeat, fanout.NewFrame(fanout.Text, beat))
+			s.sweep(n)
 		}
 	}
 }

@@ -37,8 +37,10 @@ type session struct {
 	why   atomic.Int32  // close code that this edge began with; 0 when it did not
 	gone  chan struct{} // closed when the farewell is said, or the transport dead
 
-	mu   sync.Mutex
-	subs []*subscription
+	mu      sync.Mutex
+	greeted bool  // hello has been said
+	turn    uint8 // the second of pingEvery at which it is pinged
+	subs    []*subscription
 	identity
 }
 
@@ -113,16 +115,22 @@ func (c *session) greet(number uint64) {
 	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.subs = make([]*subscription, 0, own)
-	for _, t := range []*fanout.Topic{c.s.beat, c.s.pings[number%uint64(len(c.s.pings))]} {
-		s := &subscription{sub: c.conn.Subscribe(t, fanout.Start{Later: true})}
-		s.start()
-		c.subs = append(c.subs, s)
-	}
+	c.greeted, c.turn = true, uint8(number%uint64(pingEvery/time.Second)) //nolint:gosec // less than a minute
 }
 
-// own is how many of a session's subscriptions, the first ones, are not the client's.
-const own = 2
+// beat has a heartbeat sent, and a ping when it is the client's turn. The sweep calls it each second.
+func (c *session) beat(second int) {
+	c.mu.Lock()
+	greeted, turn := c.greeted, c.turn
+	c.mu.Unlock()
+	if !greeted {
+		return
+	}
+	c.conn.Beat(fanout.Heartbeat)
+	if second%int(pingEvery/time.Second) == int(turn) {
+		c.conn.Beat(fanout.Pulse)
+	}
+}
 
 // serve reads until the connection ends, and cleans up.
 func (c *session) serve() {
@@ -213,7 +221,7 @@ func (c *session) check(now time.Duration) {
 // lonely tells whether the client has had no subscription for too long.
 func (c *session) lonely(now time.Duration) bool {
 	c.mu.Lock()
-	n := len(c.subs) - own
+	n := len(c.subs)
 	c.mu.Unlock()
 	switch {
 	case c.s.cfg.Idle == 0 || n > 0:
@@ -397,7 +405,7 @@ func (c *session) subscribe(r *wire.Request) {
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
 	var begun []*subscription
-	c.subs = slices.Grow(c.subs, max(0, min(len(r.Topics), c.s.cfg.MaxTopics+own-len(c.subs))))
+	c.subs = slices.Grow(c.subs, max(0, min(len(r.Topics), c.s.cfg.MaxTopics-len(c.subs))))
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		s, row, err := c.open(t, r.Mode == wire.Lossless)
@@ -426,7 +434,7 @@ func (c *session) open(t *wire.TopicRequest, lossless bool) (*subscription, wire
 		return nil, wire.Row{}, err
 	}
 	i := c.find(t.Topic)
-	if i < 0 && len(c.subs)-own >= c.maxTopics() {
+	if i < 0 && len(c.subs) >= c.maxTopics() {
 		return nil, wire.Row{}, &wire.RowError{
 			Topic: t.Topic, Code: wire.CodeTooManyTopics, Msg: fmt.Sprintf("at most %d topics per connection", c.maxTopics()),
 		}
@@ -512,7 +520,7 @@ func (c *session) late(s *subscription, reached func() bool) {
 }
 
 func (c *session) find(t wire.Topic) int {
-	for i := own; i < len(c.subs); i++ {
+	for i := range c.subs {
 		if *c.subs[i].topic == t {
 			return i
 		}
@@ -566,7 +574,7 @@ func (c *session) list(r *wire.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
-	for _, s := range c.subs[min(own, len(c.subs)):] {
+	for _, s := range c.subs {
 		ack.OK = append(ack.OK, c.row(s))
 	}
 	c.reply(&ack)
