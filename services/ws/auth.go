@@ -267,34 +267,33 @@ func (c *session) unproven(id wire.ID, err error) {
 // client what has ended.
 func (c *session) apply(g *auth.Grant) (ended []wire.Unsub) {
 	c.grant, c.due = g, c.s.warnAt(g)
-	kept := c.subs[:0]
-	for _, s := range c.subs {
+	kept := 0
+	for _, s := range c.topics.all() {
+		topic, view, _ := asked(s)
 		why := wire.CodeForbidden
 		switch {
-		case !s.covered(g):
+		case !covered(g, s, topic, view):
 			c.s.checks.Forbidden.Inc()
-		case len(kept) >= c.maxTopics():
+		case kept >= c.maxTopics():
 			why = wire.CodeTooManyTopics
 		default:
-			kept = append(kept, s)
+			kept++
 			continue
 		}
-		s.cancel()
-		ended = append(ended, wire.Unsub{Topic: *s.topic, Why: string(why)})
+		c.topics.end(s)
+		ended = append(ended, wire.Unsub{Topic: *topic, Why: string(why)})
 	}
-	clear(c.subs[len(kept):])
-	c.subs = kept
 	return ended
 }
 
 // covered tells whether the client may go on with a subscription. One to all instruments grows by those that may be seen
 // now; if any is lost it ends as a whole, since silence about some would look like a quiet market.
-func (s *subscription) covered(g *auth.Grant) bool {
-	if g.Allows(s.topic.Channel, s.topic.Sym, s.view) != auth.Granted {
+func covered(g *auth.Grant, s subscription, topic *wire.Topic, view market.View) bool {
+	if g.Allows(topic.Channel, topic.Sym, view) != auth.Granted {
 		return false
 	}
-	all := s.all()
-	return all == nil || all.Restrict(visible(g, s.topic.Channel))
+	w, ok := s.(*wildcard)
+	return !ok || w.Restrict(visible(g, topic.Channel))
 }
 
 func (c *session) tellEnded(ended []wire.Unsub) {
@@ -353,9 +352,6 @@ func (c *session) renewed(generation uint64) bool {
 // close is bye for a caller that holds mu.
 func (c *session) close(code int, reason string) {
 	c.over = true
-	for _, s := range c.subs {
-		s.cancel()
-	}
-	c.subs = nil
+	c.topics.endAll()
 	c.bye(code, reason)
 }

@@ -110,7 +110,7 @@ func (m *metrics) closed(code int) {
 func (s *Server) subscriptions() (n int) {
 	for _, c := range s.all(nil) {
 		c.mu.Lock()
-		n += len(c.subs)
+		n += c.topics.len()
 		c.mu.Unlock()
 	}
 	return n

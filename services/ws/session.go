@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -40,31 +39,8 @@ type session struct {
 	mu      sync.Mutex
 	greeted bool  // hello has been said
 	turn    uint8 // the second of pingEvery at which it is pinged
-	subs    []*subscription
+	topics  topics
 	identity
-}
-
-// subscription is a topic that the client has, or a channel of all instruments. There are many: it fits 32 bytes.
-type subscription struct {
-	topic    *wire.Topic // shared
-	sub      *fanout.Sub
-	rare     *rare // nil for most
-	view     market.View
-	lossless bool
-}
-
-// rare is what few subscriptions have: one of the two.
-type rare struct {
-	all  *mirror.Wildcard // instead of sub
-	late *time.Timer      // ends it when this edge does not catch up with the client
-}
-
-// all is the subscription to a channel of all instruments, or nil.
-func (s *subscription) all() *mirror.Wildcard {
-	if s.rare == nil {
-		return nil
-	}
-	return s.rare.all
 }
 
 func newSession(s *Server, v *visitor, t terms, early []byte) *session {
@@ -167,34 +143,12 @@ func (c *session) end() {
 	linger(c.socket.Conn)
 	_ = c.socket.Conn.Close() // everything that could be said has been
 	c.mu.Lock()
-	for _, s := range c.subs {
-		s.cancel()
-	}
-	c.subs = nil
+	c.topics.endAll()
 	c.mu.Unlock()
 	c.s.metrics.closed(int(c.why.Load()))
 	c.s.remove(c)
 	c.s.crowd.Leave(c.place, true)
 	c.s.access.Leave(c.party)
-}
-
-func (s *subscription) cancel() {
-	if s.rare != nil && s.rare.late != nil {
-		s.rare.late.Stop()
-	}
-	if all := s.all(); all != nil {
-		all.Cancel()
-		return
-	}
-	s.sub.Cancel()
-}
-
-func (s *subscription) start() {
-	if all := s.all(); all != nil {
-		all.Go()
-		return
-	}
-	s.sub.Go()
 }
 
 // violated ends the connection because of what the guard has seen.
@@ -221,7 +175,7 @@ func (c *session) check(now time.Duration) {
 // lonely tells whether the client has had no subscription for too long.
 func (c *session) lonely(now time.Duration) bool {
 	c.mu.Lock()
-	n := len(c.subs)
+	n := c.topics.len()
 	c.mu.Unlock()
 	switch {
 	case c.s.cfg.Idle == 0 || n > 0:
@@ -404,8 +358,8 @@ func (c *session) subscribe(r *wire.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
-	var begun []*subscription
-	c.subs = slices.Grow(c.subs, max(0, min(len(r.Topics), c.s.cfg.MaxTopics-len(c.subs))))
+	var begun []subscription
+	c.topics.grow(min(len(r.Topics), c.s.cfg.MaxTopics-c.topics.len()))
 	for i := range r.Topics {
 		t := &r.Topics[i]
 		s, row, err := c.open(t, r.Mode == wire.Lossless)
@@ -421,62 +375,53 @@ func (c *session) subscribe(r *wire.Request) {
 	}
 	c.reply(&ack)
 	for _, s := range begun {
-		s.start()
+		s.Go()
 	}
 }
 
 // open registers a subscription; it is nil when the client has just that already.
-func (c *session) open(t *wire.TopicRequest, lossless bool) (*subscription, wire.Row, *wire.RowError) {
+func (c *session) open(t *wire.TopicRequest, lossless bool) (subscription, wire.Row, *wire.RowError) {
 	if t.Unknown != "" {
 		return nil, wire.Row{}, &wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeUnknownChannel, Msg: "there is no such channel"}
 	}
 	if err := c.forbidden(t); err != nil {
 		return nil, wire.Row{}, err
 	}
-	i := c.find(t.Topic)
-	if i < 0 && len(c.subs) >= c.maxTopics() {
+	old := c.topics.find(&t.Topic)
+	if old == nil && c.topics.len() >= c.maxTopics() {
 		return nil, wire.Row{}, &wire.RowError{
 			Topic: t.Topic, Code: wire.CodeTooManyTopics, Msg: fmt.Sprintf("at most %d topics per connection", c.maxTopics()),
 		}
 	}
-	if i >= 0 && (t.From == market.Sequence{}) && c.subs[i].view == t.View && c.subs[i].lossless == lossless {
-		return nil, c.repeat(c.subs[i]), nil
+	if old != nil && (t.From == market.Sequence{}) {
+		if _, view, mode := asked(old); view == t.View && mode == lossless {
+			return nil, c.repeat(old), nil
+		}
 	}
 	s, row, err := c.register(t, lossless)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, row, err
-	case i >= 0:
-		c.subs[i].cancel()
-		c.subs[i] = s
-	default:
-		c.subs = append(c.subs, s)
 	}
+	if old != nil {
+		c.topics.end(old)
+	}
+	c.topics.add(s)
 	return s, row, nil
 }
 
 // repeat answers a request for what the client has: values and books come again, trades and bars just go on.
-func (c *session) repeat(s *subscription) wire.Row {
+func (c *session) repeat(s subscription) wire.Row {
 	row := c.row(s)
-	if row.How = wire.HowSnapshot; s.topic.Channel == market.Trades || s.topic.Channel == market.Bars {
+	if row.How = wire.HowSnapshot; row.Topic.Channel == market.Trades || row.Topic.Channel == market.Bars {
 		row.How = wire.HowReplay
 		return row
 	}
 	row.Why = wire.WhyNew
-	s.again()
+	s.Again()
 	return row
 }
 
-func (s *subscription) again() {
-	if all := s.all(); all != nil {
-		all.Again()
-		return
-	}
-	s.sub.Again()
-}
-
-func (c *session) register(t *wire.TopicRequest, lossless bool) (*subscription, wire.Row, *wire.RowError) {
-	s := &subscription{view: t.View, lossless: lossless}
+func (c *session) register(t *wire.TopicRequest, lossless bool) (subscription, wire.Row, *wire.RowError) {
 	client := mirror.Client{Conn: c.conn, Format: c.format, Lossless: lossless}
 	if t.Sym == wire.Wildcard {
 		if err := c.s.mirror.Ready(); err != nil {
@@ -484,48 +429,38 @@ func (c *session) register(t *wire.TopicRequest, lossless bool) (*subscription, 
 		}
 		client.Visible = visible(c.grant, t.Channel)
 		all, n := c.s.mirror.SubscribeAll(client, t.Channel)
-		s.topic, s.rare = &wire.Topic{Channel: t.Channel, Sym: wire.Wildcard}, &rare{all: all}
-		return s, wire.Row{Topic: t.Topic, N: uint32(n), How: wire.HowSnapshot, Why: wire.WhyNew}, nil
+		w := &wildcard{Wildcard: all, topic: wire.Topic{Channel: t.Channel, Sym: wire.Wildcard}, view: t.View, lossless: lossless}
+		return w, wire.Row{Topic: t.Topic, N: uint32(n), How: wire.HowSnapshot, Why: wire.WhyNew}, nil
 	}
 	registered, err := c.s.mirror.Subscribe(client, t)
 	if err != nil {
 		return nil, wire.Row{}, err
 	}
-	s.sub, s.topic = registered.Sub, registered.Key
+	s := registered.Sub
 	if registered.Reached != nil {
-		s.rare = &rare{}
-		s.rare.late = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
+		c.topics.more().late[s] = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
 	}
 	return s, registered.Row, nil
 }
 
 // late looks whether this edge has caught up with a client that had seen more elsewhere.
-func (c *session) late(s *subscription, reached func() bool) {
-	if reached() {
-		s.sub.Nudge()
-		return
-	}
+func (c *session) late(s *fanout.Sub, reached func() bool) {
+	caughtUp := reached()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.Index(c.subs, s)
-	if i < 0 {
+	c.topics.arrived(s)
+	if caughtUp {
+		s.Nudge()
 		return
 	}
-	s.cancel()
-	c.subs = slices.Delete(c.subs, i, i+1)
+	if !c.topics.end(s) {
+		return
+	}
+	topic, _ := mirror.Followed(s)
 	c.s.metrics.errors.WithLabelValues(string(wire.CodeBehind)).Inc()
 	c.reply(&wire.Ack{Errs: []wire.RowError{{
-		Topic: *s.topic, Code: wire.CodeBehind, Msg: "this server has not reached your place; try another one",
+		Topic: *topic, Code: wire.CodeBehind, Msg: "this server has not reached your place; try another one",
 	}}})
-}
-
-func (c *session) find(t wire.Topic) int {
-	for i := range c.subs {
-		if *c.subs[i].topic == t {
-			return i
-		}
-	}
-	return -1
 }
 
 func (c *session) unsubscribe(r *wire.Request) {
@@ -538,9 +473,8 @@ func (c *session) unsubscribe(r *wire.Request) {
 			ack.Errs = append(ack.Errs, wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeUnknownChannel, Msg: "there is no such channel"})
 			continue
 		}
-		if at := c.find(t.Topic); at >= 0 {
-			c.subs[at].cancel()
-			c.subs = slices.Delete(c.subs, at, at+1)
+		if s := c.topics.find(&t.Topic); s != nil {
+			c.topics.end(s)
 		}
 		ack.OK = append(ack.OK, wire.Row{Topic: t.Topic})
 	}
@@ -551,22 +485,22 @@ func (c *session) resync(r *wire.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
-	var again []*subscription
+	var again []subscription
 	for i := range r.Topics {
 		t := &r.Topics[i]
-		at := c.find(t.Topic)
-		if t.Unknown != "" || at < 0 {
+		s := c.topics.find(&t.Topic)
+		if t.Unknown != "" || s == nil {
 			ack.Errs = append(ack.Errs, wire.RowError{Topic: t.Topic, Unknown: t.Unknown, Code: wire.CodeBadRequest, Msg: "not subscribed"})
 			continue
 		}
-		row := c.row(c.subs[at])
+		row := c.row(s)
 		row.How, row.Why = wire.HowSnapshot, wire.WhyNew
 		ack.OK = append(ack.OK, row)
-		again = append(again, c.subs[at])
+		again = append(again, s)
 	}
 	c.reply(&ack)
 	for _, s := range again {
-		s.again()
+		s.Again()
 	}
 }
 
@@ -574,19 +508,20 @@ func (c *session) list(r *wire.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ack := wire.Ack{ID: r.ID}
-	for _, s := range c.subs {
+	for _, s := range c.topics.all() {
 		ack.OK = append(ack.OK, c.row(s))
 	}
 	c.reply(&ack)
 }
 
-func (c *session) row(s *subscription) wire.Row {
-	if all := s.all(); all != nil {
-		return wire.Row{Topic: *s.topic, N: uint32(all.Len())}
+func (c *session) row(s subscription) wire.Row {
+	topic, view, _ := asked(s)
+	if w, ok := s.(*wildcard); ok {
+		return wire.Row{Topic: *topic, N: uint32(w.Len())}
 	}
-	row, ok := c.s.mirror.Row(*s.topic, s.view)
+	row, ok := c.s.mirror.Row(*topic, view)
 	if !ok {
-		row.Topic = *s.topic
+		row.Topic = *topic
 	}
 	return row
 }

@@ -13,7 +13,6 @@ import (
 // bookFeed is a view of the book as a topic.
 type bookFeed struct {
 	feed
-	view  market.View
 	depth *depth     // what it is cut from; nil is the whole book
 	acc   book.Merge // touched since the last message, when view.Millis > 0
 	used  time.Duration
@@ -27,7 +26,7 @@ type depth struct {
 }
 
 func (in *Instrument) newBookFeed(v market.View) *bookFeed {
-	f := &bookFeed{feed: feed{in: in, key: in.topicOf(market.Books, 0)}, view: v}
+	f := &bookFeed{feed: feed{in: in, key: in.topicOf(market.Books, 0), view: v}}
 	f.topic = in.m.hub.NewTopic(fanout.Merge, in.m.cfg.limits(), f)
 	f.topic.Label = &f.feed
 	f.told, f.toldWhy = in.bookState()

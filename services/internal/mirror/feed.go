@@ -12,6 +12,7 @@ import (
 type feed struct {
 	in    *Instrument
 	key   wire.Topic
+	view  market.View // of a book
 	topic *fanout.Topic
 	seq   market.Sequence // of the newest event applied
 	tail  market.Sequence // of the newest entry in the ring; zero when it is empty
@@ -79,4 +80,10 @@ func TopicOf(label any) (t wire.Topic, ok bool) {
 		return t, false
 	}
 	return f.key, true
+}
+
+// Followed tells what a subscription of [Mirror.Subscribe] is to. The topic is shared by all its subscriptions.
+func Followed(s *fanout.Sub) (key *wire.Topic, view market.View) {
+	f := s.Topic().Label.(*feed)
+	return &f.key, f.view
 }

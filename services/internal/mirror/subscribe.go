@@ -22,7 +22,6 @@ type Client struct {
 // caller sends first.
 type Subscription struct {
 	Sub *fanout.Sub
-	Key *wire.Topic // the topic, shared by all its subscriptions
 	Row wire.Row
 	// Reached is set when the client is ahead of this mirror. It tells whether the mirror has caught up.
 	Reached func() bool
@@ -87,7 +86,7 @@ func (in *Instrument) subscribe(c Client, r *wire.TopicRequest) (s Subscription)
 		s = f.enter(r, &start)
 	}
 	f.tell()
-	s.Sub, s.Key = c.Conn.Subscribe(f.topic, start), &f.key
+	s.Sub = c.Conn.Subscribe(f.topic, start)
 	s.Row = in.row(f, s.Row)
 	return s
 }
@@ -166,7 +165,7 @@ func (in *Instrument) subscribeBook(c Client, r *wire.TopicRequest, start fanout
 		start.Position = f.topic.Next()
 	}
 	f.tell()
-	s.Sub, s.Key = c.Conn.Subscribe(f.topic, start), &f.key
+	s.Sub = c.Conn.Subscribe(f.topic, start)
 	if len(between) > 0 {
 		if merged := f.Merge(between, c.Format); merged != nil {
 			s.Sub.Begin(merged)
