@@ -10,7 +10,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka autobahn openapi memory sse-clients fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka autobahn openapi memory sse-clients proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ memory: ## what an idle WebSocket connection holds, and that its goroutine fits 
 
 sse-clients: ## the streams read by Chromium, curl and clients in three languages while their connections are cut; the browsers' module (needs Chromium, Node 20, Python 3.11, curl; npm and PyPI the first time)
 	TICKWIRE_SSE_CLIENTS=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./services/sse/clients
+
+proxies: ## docs/proxies in nginx and haproxy, as an ordinary user: WebSocket, streams, REST, TLS, HTTP/2 (needs both, curl and Node)
+	TICKWIRE_PROXIES=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestProxies ./services/all
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz

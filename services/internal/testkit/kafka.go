@@ -235,11 +235,11 @@ func startKafka(t testing.TB, lib string, n int, o *KafkaOptions) (*KafkaCluster
 	dir := t.TempDir()
 	controllers := make([]string, n)
 	for i := range n {
-		b := &kafkaBroker{dir: filepath.Join(dir, strconv.Itoa(i+1)), addr: freeAddr()}
+		b := &kafkaBroker{dir: filepath.Join(dir, strconv.Itoa(i+1)), addr: FreeAddr()}
 		if o.Secure != nil {
-			b.secure = freeAddr()
+			b.secure = FreeAddr()
 		}
-		controllers[i] = freeAddr()
+		controllers[i] = FreeAddr()
 		k.brokers = append(k.brokers, b)
 	}
 	for i, b := range k.brokers {
@@ -355,8 +355,8 @@ func (s *KafkaSecurity) properties() map[string]string {
 	}
 }
 
-// freeAddr finds a port below 32768, where the kernel takes none for outgoing connections.
-func freeAddr() string {
+// FreeAddr finds a port below 32768, where the kernel takes none for outgoing connections.
+func FreeAddr() string {
 	for {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000))) //nolint:gosec // any port will do
 		if l, err := net.Listen("tcp", addr); err == nil {

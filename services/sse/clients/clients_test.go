@@ -78,7 +78,7 @@ func pythonClient(t *testing.T, script string) *exec.Cmd {
 
 func curlClient(t *testing.T, flags string) *exec.Cmd {
 	t.Helper()
-	tool(t, "apt-get install curl", "curl")
+	testkit.Tool(t, "apt-get install curl", "curl")
 	cmd := pythonClient(t, "curl_client.py")
 	cmd.Env = append(os.Environ(), "CURL_FLAGS="+flags)
 	return cmd

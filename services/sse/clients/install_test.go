@@ -8,28 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
-
-// missing ends a test for want of a tool: in CI nothing may be missing.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
-// tool finds a program.
-func tool(t *testing.T, hint string, names ...string) string {
-	t.Helper()
-	for _, name := range names {
-		if path, err := exec.LookPath(name); name != "" && err == nil {
-			return path
-		}
-	}
-	missing(t, "no %s: %s", strings.Join(names, ", "), hint)
-	return ""
-}
 
 // cacheDir is where clients are installed.
 func cacheDir(t *testing.T) string {
@@ -74,7 +55,7 @@ func installed(t *testing.T, folder, lock string, install func(dir string) error
 		return dir
 	}
 	if err := install(dir); err != nil {
-		missing(t, "%v", err)
+		testkit.Missing(t, "%v", err)
 	}
 	if err := os.WriteFile(mark, want, 0o600); err != nil {
 		t.Fatal(err)
@@ -95,7 +76,7 @@ func run(t *testing.T, dir string, env []string, name string, args ...string) er
 // node installs the JavaScript clients.
 func node(t *testing.T) (node, dir string) {
 	t.Helper()
-	node, npm := tool(t, "Node.js 20 or later", "node"), tool(t, "it comes with Node.js", "npm")
+	node, npm := testkit.Tool(t, "Node.js 20 or later", "node"), testkit.Tool(t, "it comes with Node.js", "npm")
 	return node, installed(t, "js", "package-lock.json", func(dir string) error {
 		return run(t, dir, nil, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	})
@@ -104,13 +85,13 @@ func node(t *testing.T) (node, dir string) {
 // chromium says where the browser is.
 func chromium(t *testing.T) string {
 	t.Helper()
-	return tool(t, "apt-get install chromium, or set CHROMIUM", os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
+	return testkit.Tool(t, "apt-get install chromium, or set CHROMIUM", os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
 }
 
 // python installs the Python clients into an environment of their own.
 func python(t *testing.T) (python, dir string) {
 	t.Helper()
-	system := tool(t, "Python 3.11 or later", "python3")
+	system := testkit.Tool(t, "Python 3.11 or later", "python3")
 	dir = installed(t, "python", "requirements.txt", func(dir string) error {
 		if err := run(t, dir, nil, system, "-m", "venv", "--clear", "venv"); err != nil {
 			return err
@@ -125,7 +106,7 @@ func goSSE(t *testing.T) string {
 	t.Helper()
 	dir := installed(t, "go-sse", "go.sum", func(string) error { return nil })
 	if err := run(t, dir, []string{"GOWORK=off", "CGO_ENABLED=0"}, "go", "build", "-o", "client", "."); err != nil {
-		missing(t, "%v", err)
+		testkit.Missing(t, "%v", err)
 	}
 	return filepath.Join(dir, "client")
 }
