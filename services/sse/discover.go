@@ -120,6 +120,7 @@ func sseOf(ch market.Channel, all bool) discoveredPath {
 	params = append(params,
 		param{Name: "hb", Values: []string{"event"}},
 		param{Name: "lastEventId"},
+		param{Name: "ticket"},
 		param{Name: "after"},
 		param{Name: "wait", Max: int64(maxWait.Seconds()), Default: strconv.Itoa(int(defaultWait.Seconds()))},
 	)

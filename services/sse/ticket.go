@@ -158,17 +158,18 @@ func (s *Server) giveTicket(ctx *fasthttp.RequestCtx) {
 		fail(ctx, problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "tickets are given by POST"})
 		return
 	}
+	ignored := s.access.Mode() == auth.None // nobody looks at the ticket
+	if !ignored && len(bearers(ctx)) == 0 {
+		challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "a ticket is given for a token: send Authorization: Bearer"})
+		return
+	}
+	g, ok := s.receive(ctx, ignored, tooMany)
+	if !ok {
+		return
+	}
 	id := newTicketID()
 	text := base64.RawURLEncoding.EncodeToString(id[:])
-	if s.access.Mode() != auth.None { // otherwise nobody looks at it
-		if len(bearers(ctx)) == 0 {
-			challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "a ticket is given for a token: send Authorization: Bearer"})
-			return
-		}
-		g, ok := s.admit(ctx)
-		if !ok {
-			return
-		}
+	if !ignored {
 		if err := s.tickets.give(id, g); err != nil {
 			s.metrics.tickets.WithLabelValues("full").Inc()
 			h.Set(fasthttp.HeaderRetryAfter, "10")
