@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"hash/fnv"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,24 +181,63 @@ func (s *Server) tickers(r *request) {
 		fail(r.ctx, problem{Status: fasthttp.StatusForbidden, Code: "forbidden", Detail: denied.String()})
 		return
 	}
-	if err := s.mirror.Ready(); err != nil {
-		s.unfound(r, err)
-		return
+	s.list(r, &s.tickerList, func(in *mirror.Instrument) bool {
+		return r.grant.Allows(market.Tickers, in.Sym(), market.View{}) == auth.Granted
+	}, tickersOf)
+}
+
+// tickersOf lists tickers.
+func tickersOf(all []*mirror.Instrument) *mirror.Page {
+	sum, room := fnv.New64a(), 16
+	pages := make([]*mirror.Page, len(all))
+	var tag []byte
+	for i, in := range all {
+		pages[i] = in.Ticker()
+		tag = append(append(tag[:0], pages[i].Tag...), ' ')
+		_, _ = sum.Write(tag) // never fails
+		room += len(pages[i].JSON) + 1
 	}
-	sum := fnv.New64a()
-	body := []byte(`{"items":[`)
-	for _, in := range s.mirror.Listed() {
-		if r.grant.Allows(market.Tickers, in.Sym(), market.View{}) != auth.Granted {
-			continue
-		}
-		p := in.Ticker()
-		_, _ = sum.Write([]byte(p.Tag + " ")) // never fails
-		if body[len(body)-1] != '[' {
+	body := append(make([]byte, 0, room), `{"items":[`...)
+	for i, p := range pages {
+		if i > 0 {
 			body = append(body, ',')
 		}
 		body = append(body, p.JSON...)
 	}
-	s.present(r.ctx, &mirror.Page{Tag: strconv.FormatUint(sum.Sum64(), 36), JSON: append(body, "]}"...)}, jsonType)
+	return &mirror.Page{Tag: strconv.FormatUint(sum.Sum64(), 36), JSON: append(body, "]}"...)}
+}
+
+// listed is a list of all instruments that was made a moment ago.
+type listed struct {
+	mu   sync.Mutex // held while making one: those who come meanwhile wait for it
+	page *mirror.Page
+	made time.Time
+}
+
+// listAge is how long a list serves all who ask for it: there may be thousands of instruments in it.
+const listAge = 100 * time.Millisecond
+
+// list answers with a list of instruments, each as it stood at some time in the last listAge. Clients whose tokens cover
+// some instruments only have a list of their own.
+func (s *Server) list(r *request, l *listed, covers func(*mirror.Instrument) bool, fill func([]*mirror.Instrument) *mirror.Page) {
+	if err := s.mirror.Ready(); err != nil {
+		s.unfound(r, err)
+		return
+	}
+	if !r.grant.Every() {
+		s.present(r.ctx, fill(slices.DeleteFunc(s.mirror.Listed(), func(in *mirror.Instrument) bool { return !covers(in) })), jsonType)
+		return
+	}
+	s.present(r.ctx, l.get(func() *mirror.Page { return fill(s.mirror.Listed()) }), jsonType)
+}
+
+func (l *listed) get(fill func() *mirror.Page) *mirror.Page {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.page == nil || now.Sub(l.made) >= listAge {
+		l.page, l.made = fill(), now
+	}
+	return l.page
 }
 
 // instrument is an instrument as /v1/instruments tells it.
@@ -218,19 +258,17 @@ type instrument struct {
 }
 
 func (s *Server) instruments(r *request) {
-	if err := s.mirror.Ready(); err != nil {
-		s.unfound(r, err)
-		return
-	}
+	s.list(r, &s.instrumentList, func(in *mirror.Instrument) bool { return seen(r.grant, in.Sym()) }, instrumentsOf)
+}
+
+func instrumentsOf(list []*mirror.Instrument) *mirror.Page {
 	all := struct {
 		Items []instrument `json:"items"`
-	}{[]instrument{}}
-	for _, in := range s.mirror.Listed() {
-		if !seen(r.grant, in.Sym()) {
-			continue
-		}
+	}{make([]instrument, len(list))}
+	for i, in := range list {
 		d := in.Describe()
-		row := instrument{
+		row := &all.Items[i]
+		*row = instrument{
 			Sym: d.Sym, Inst: d.ID, Source: d.Source, Symbol: d.Symbol, PriceScale: d.PriceScale, SizeScale: d.SizeScale,
 			Epoch: d.Sequence.Epoch, Seq: d.Sequence.Seq, Status: d.Status.String(), State: d.State.String(), Book: d.Book.String(),
 		}
@@ -240,9 +278,8 @@ func (s *Server) instruments(r *request) {
 		if d.Why != market.NoReason {
 			row.Why = d.Why.String()
 		}
-		all.Items = append(all.Items, row)
 	}
-	s.present(r.ctx, digested(mustJSON(all)), jsonType)
+	return digested(mustJSON(all))
 }
 
 // digested is a page whose tag follows from its text.
@@ -277,6 +314,8 @@ type api struct {
 	findWS    func() string // where the WebSocket edge is
 	caching   string        // how long answers may be kept
 	openapi   *mirror.Page
+
+	tickerList, instrumentList listed
 
 	found struct { // the newest answer of /v1/streams
 		mu   sync.Mutex

@@ -294,6 +294,37 @@ func TestConditional(t *testing.T) {
 	})
 }
 
+// TestLists has many ask for a list: it is made for all of them, and anew after a moment.
+func TestLists(t *testing.T) {
+	asExample(t, func(c *Config) { c.RestRate = 0 }, func(t *testing.T, s *Server) {
+		f := func(path string, change func()) {
+			t.Helper()
+			before := header(get(t, s, path), "ETag")
+			change()
+			if r := get(t, s, path, "If-None-Match: "+before); r.StatusCode() != 304 {
+				t.Errorf("%s: %d within a moment", path, r.StatusCode())
+			}
+			time.Sleep(listAge)
+			if r := get(t, s, path, "If-None-Match: "+before); r.StatusCode() != 200 {
+				t.Errorf("%s: %d afterwards", path, r.StatusCode())
+			}
+		}
+		f("/v1/ticker", func() {
+			h := market.Head{Inst: 4099, Epoch: 1723000000, Prev: 53, Seq: 54, Time: market.FromTime(exampleTime)}
+			if err := s.mirror.Record(0, 100, wire.TemplateTrade, wire.AppendTrade(nil, &market.Trade{Head: h, Price: 5, Size: 5})); err != nil {
+				t.Fatal(err)
+			}
+		})
+		f("/v1/instruments", func() {
+			in := market.Instrument{ID: 4101, Sym: "NEW-USDT", Source: "binance", Symbol: "NEWUSDT", PriceScale: 2, SizeScale: 5}
+			h := market.Head{Inst: 4101, Epoch: 1723000000, Seq: 1, Time: market.FromTime(exampleTime)}
+			if err := s.mirror.Record(0, 101, wire.TemplateStatus, wire.AppendStatus(nil, &market.Status{Head: h, Instrument: in})); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+}
+
 func TestGzip(t *testing.T) {
 	asExample(t, nil, func(t *testing.T, s *Server) {
 		f := func(target, accept string, want bool) {
@@ -681,4 +712,38 @@ func TestStreamsPay(t *testing.T) {
 	if n := e.value("sse_rate_limited_total"); n != 3 {
 		t.Errorf("%g requests were limited", n)
 	}
+}
+
+// FuzzREST asks for anything. Whatever it is, the answer is JSON, and says what was wrong with the request.
+func FuzzREST(f *testing.F) {
+	l := newEvents(f)
+	l.beat()
+	l.trade(1)
+	l.quote(1, 100)
+	s := l.prepare(nil).s
+	for i := range endpoints {
+		f.Add(strings.ReplaceAll(endpoints[i].path, "{sym}", "BTC-USDT")[len("/v1/"):])
+	}
+	for _, path := range []string{"book/BTC-USDT?depth=10&depth=10", "bars/BTC-USDT?iv=1m&limit=5&before=%31", "ticker/%00", "trades/?limit=1", "//book//x", "book/../time", "?", "time?%zz=%"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		if strings.Contains(path, "sse") {
+			t.Skip("that may be a stream")
+		}
+		r := get(t, s, "/v1/"+path)
+		if !json.Valid(r.Body()) {
+			t.Fatalf("%d %q", r.StatusCode(), r.Body())
+		}
+		var p problem
+		switch code := r.StatusCode(); {
+		case code == 200:
+		case code != 400 && code != 404 && code != 405: // of tickets
+			t.Fatalf("%d %s", code, r.Body())
+		default:
+			if err := json.Unmarshal(r.Body(), &p); err != nil || p.Status != code || p.Code == "" || p.Detail == "" || p.Title == "" {
+				t.Fatalf("%d %s: %v", code, r.Body(), err)
+			}
+		}
+	})
 }

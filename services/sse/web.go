@@ -49,7 +49,7 @@ func (s *Server) module(ctx *fasthttp.RequestCtx) {
 
 // matches reads an If-None-Match (RFC 9110, 13.1.2).
 func matches(header, etag string) bool {
-	for _, part := range strings.Split(header, ",") {
+	for part := range strings.SplitSeq(header, ",") {
 		part = strings.TrimSpace(part)
 		if part == "*" || strings.TrimPrefix(part, "W/") == etag {
 			return true
