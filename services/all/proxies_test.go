@@ -216,22 +216,18 @@ func (p *behind) get(t *testing.T, w way, path string, headers ...string) (resp 
 // await waits until the proxy answers, and has found the edge.
 func (p *behind) await(t *testing.T) {
 	t.Helper()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
 	c, base := p.through(t, way{})
-	for late := time.Now().Add(20 * time.Second); ; <-poll.C {
-		resp, err := c.Get(base + "/tickwire-sse.js")
-		if err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-			err = fmt.Errorf("%s", resp.Status)
+	testkit.Eventually(t, 20*time.Second, func() error {
+		resp, err := c.Get(base + "/v1/time")
+		if err != nil {
+			return err
 		}
-		if time.Now().After(late) {
-			t.Fatal(err)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s", resp.Status)
 		}
-	}
+		return nil
+	})
 }
 
 // tickwire runs the program with the proxy's certificate.
@@ -291,6 +287,11 @@ func (p *behind) plain(t *testing.T) {
 		}
 		if (resp.ProtoMajor == 2) != h2 {
 			t.Errorf("%s", resp.Proto)
+		}
+		stop()
+		resp, stop = p.get(t, way{h2: h2}, "/v1/book/BTC-USDT?depth=10")
+		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || !bytes.Contains(body, []byte(`"sym":"BTC-USDT"`)) {
+			t.Errorf("%s %v %.200s", resp.Status, err, body)
 		}
 		stop()
 		resp, stop = p.get(t, way{h2: h2}, "/tickwire-sse.js")
@@ -469,19 +470,13 @@ func (p *behind) gauge(t *testing.T, name string) (value int) {
 func (p *behind) becomes(t *testing.T, name string, want int) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		got := p.gauge(t, name)
-		took := time.Since(begin)
-		if got == want {
-			return took
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if got := p.gauge(t, name); got != want {
+			return fmt.Errorf("%s is %d, want %d", name, got, want)
 		}
-		if took > 10*time.Second {
-			t.Fatalf("%s is %d after %v, want %d", name, got, took, want)
-		}
-		<-poll.C
-	}
+		return nil
+	})
+	return time.Since(begin)
 }
 
 // hangUp has clients go, and looks when the edges notice.

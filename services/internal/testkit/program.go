@@ -178,3 +178,19 @@ func Tool(t testing.TB, hint string, names ...string) string {
 	Missing(t, "no %s: %s", strings.Join(names, ", "), hint)
 	return ""
 }
+
+// Eventually calls f, now and each 20 ms, until it returns no error. When that takes too long the test ends with the last one.
+func Eventually(t testing.TB, within time.Duration, f func() error) {
+	t.Helper()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for late := time.Now().Add(within); ; <-poll.C {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("after %v: %v", within, err)
+		}
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,27 +177,22 @@ func sorted[V any](m map[string]V) (keys []string) {
 // awaitReady waits until an edge knows the symbols.
 func awaitReady(t *testing.T, addr string) {
 	t.Helper()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for late := time.Now().Add(30 * time.Second); ; <-poll.C {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v1/sse/trades?symbols="+url.QueryEscape(strings.Join(symbols, ",")), nil)
+	testkit.Eventually(t, 30*time.Second, func() error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/v1/sse/trades?symbols="+strings.Join(symbols, ","), nil)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		req.Header.Set("Accept", "application/json")
 		resp, err := http.DefaultClient.Do(req)
-		if err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-			err = fmt.Errorf("%s", resp.Status)
+		if err != nil {
+			return err
 		}
-		if time.Now().After(late) {
-			t.Fatal(err)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s", resp.Status)
 		}
-	}
+		return nil
+	})
 }
 
 // stopAndGo stops a process for a while, again and again, until the function that it returns is called.

@@ -13,6 +13,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // place is where a message stands in its topic.
@@ -92,13 +93,12 @@ func (tr *truth) await(t *testing.T, n uint64) {
 	t.Helper()
 	sym := symbols[0]
 	from := tr.now()[false][sym].seq
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for late := time.Now().Add(time.Minute); tr.now()[false][sym].seq < from+n; <-poll.C {
-		if time.Now().After(late) {
-			t.Fatalf("%s has no %d trades in a minute", sym, n)
+	testkit.Eventually(t, time.Minute, func() error {
+		if at := tr.now()[false][sym].seq; at < from+n {
+			return fmt.Errorf("%s is at %d, not at %d", sym, at, from+n)
 		}
-	}
+		return nil
+	})
 }
 
 // now is where the topics are, of trades and of bars.

@@ -47,10 +47,10 @@
  * A tab that is frozen, or can't keep up, has at most 4,096 messages waiting for it; then it is caught up from the last
  * 2,000 events, or by reset and snapshot. Where there is no SharedWorker (Chrome on Android), where it may not be loaded
  * (another origin, a Content-Security-Policy), or where it died, each tab has a connection; so has each stream with a
- * ticket, which speaks for one user. Two versions of this file do not share.
+ * ticket, which speaks for one user. Files with different VERSIONs do not share.
  */
 
-const VERSION = '1';
+const VERSION = '1'; // of what a page and the worker say to each other
 const EVENTS = ['hello', 'snapshot', 'trade', 'gap', 'bar', 'ticker', 'bbo', 'status', 'reset', 'goodbye', 'hb'];
 
 const LOST = [2_000, 5_000]; // milliseconds until the next connection: what the edge's own `retry` says
