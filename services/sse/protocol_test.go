@@ -21,6 +21,7 @@ var rewrite = flag.Bool("update", false, "rewrite the golden files and the examp
 var (
 	example   = regexp.MustCompile("(?s)<!-- (sse|rest): (\\S+) -->\n(.*?)<!-- end -->")
 	retryLine = regexp.MustCompile(`(?m)^retry: \d+$`)
+	retryData = regexp.MustCompile(`"retry_ms":\d+`)
 )
 
 // TestExamples records streams on a fake clock: they are golden files, and the examples of docs/PROTOCOL.md.
@@ -90,7 +91,7 @@ func TestExamples(t *testing.T) {
 	for name, text := range got {
 		got[name] = retryLine.ReplaceAll(text, []byte("retry: 3271"))
 		if name == "goodbye.txt" {
-			got[name] = retryLine.ReplaceAll(text, []byte("retry: 17045"))
+			got[name] = retryData.ReplaceAll(retryLine.ReplaceAll(text, []byte("retry: 17045")), []byte(`"retry_ms":17045`))
 		}
 	}
 	checkExamples(t, "sse", got)

@@ -212,15 +212,19 @@ func (s *Server) hello(v *view, f form, at *place) *fanout.Frame {
 	if err != nil {
 		panic("sse: a hello that is no JSON: " + err.Error()) // it holds strings and numbers
 	}
-	text := appendRetry(nil, 2*time.Second, 5*time.Second)
+	text := appendRetry(nil, between(2*time.Second, 5*time.Second))
 	return f.frame(appendEvent(text, at.id, "hello", body))
 }
 
-// appendRetry appends how long a client waits before it connects anew, at random within bounds. An event must follow: a
-// block without data is an event for some clients.
-func appendRetry(b []byte, least, most time.Duration) []byte {
-	ms := (least + rand.N(most-least)).Milliseconds() //nolint:gosec // to spread clients, not to hide anything
-	return append(strconv.AppendInt(append(b, "retry: "...), ms, 10), '\n')
+// between is a time at random, to spread clients.
+func between(least, most time.Duration) time.Duration {
+	return least + rand.N(most-least) //nolint:gosec // it hides nothing
+}
+
+// appendRetry appends how long a client waits before it connects anew. An event must follow: a block without data is an
+// event for some clients.
+func appendRetry(b []byte, wait time.Duration) []byte {
+	return append(strconv.AppendInt(append(b, "retry: "...), wait.Milliseconds(), 10), '\n')
 }
 
 // connName names a connection in logs and to its client.
@@ -228,10 +232,15 @@ func (s *Server) connName() string {
 	return strconv.FormatUint(uint64(s.start.UnixNano()), 36) + "-" + strconv.FormatUint(s.named.Add(1), 36)
 }
 
-// goodbye is the last event of a stream, and the end of its body. A compressed stream ends by its tally.
+// goodbye is the last event of a stream, and the end of its body. A compressed stream ends by its tally. When the client may
+// come back is said twice: for browsers, and for scripts, which can't see what browsers do with retry.
 func goodbye(f form, why string) *fanout.Frame {
-	text := appendRetry(nil, 5*time.Second, 30*time.Second)
-	fr := f.frame(appendEvent(text, nil, "goodbye", fmt.Appendf(nil, `{"why":%q}`, why)))
+	wait := between(5*time.Second, 30*time.Second)
+	if why == "age" { // nothing is wrong, and no other client leaves just now
+		wait = between(time.Second, 3*time.Second)
+	}
+	text := appendRetry(nil, wait)
+	fr := f.frame(appendEvent(text, nil, "goodbye", fmt.Appendf(nil, `{"why":%q,"retry_ms":%d}`, why, wait.Milliseconds())))
 	if f == chunked {
 		return fanout.RawFrame(append(fr.Bytes(), terminator...), 0)
 	}

@@ -777,7 +777,7 @@ func TestDrain(t *testing.T) {
 	retries := map[int]bool{}
 	for _, r := range all {
 		m := r.expect("goodbye")
-		if m.retry < 5000 || m.retry > 30000 || m.field(t, "why") != "drain" {
+		if m.retry < 5000 || m.retry > 30000 || m.field(t, "retry_ms") != strconv.Itoa(m.retry) || m.field(t, "why") != "drain" {
 			t.Errorf("%+v", m)
 		}
 		retries[m.retry] = true
@@ -879,7 +879,7 @@ func TestAge(t *testing.T) {
 		}
 		r.expect("hello")
 		r.expect("snapshot")
-		if m := r.expect("goodbye"); m.field(t, "why") != "age" || r.next() != (message{}) {
+		if m := r.expect("goodbye"); m.field(t, "why") != "age" || m.retry < 1000 || m.retry > 3000 || r.next() != (message{}) {
 			t.Errorf("%+v", m)
 		}
 	}

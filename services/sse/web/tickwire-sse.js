@@ -37,7 +37,7 @@
  *   so that a laptop that wakes up knows at once. A connection also opens anew when the page becomes visible, is resumed
  *   from being frozen, comes back from the back-forward cache, or the network returns, as far as there is need.
  * - The next connection begins behind the last event (`lastEventId`), after a random 2 to 5 s, longer after several failures,
- *   30 s at most. After `goodbye` it is a random 5 to 30 s, which nothing shortens: the edge asked for it. EventSource
+ *   30 s at most. After `goodbye` it is what the edge says (`retry_ms`), which nothing shortens. EventSource
  *   itself never comes back after an answer such as 503 from a proxy; this does. It ends for good only when the edge
  *   refuses: 400, 401, 403, 404 and their like; a ticket four times running, since only the edge that gave it takes it.
  *
@@ -526,7 +526,7 @@ class View {
     }
     for (const tab of this.#tabs) if (tab.joined) this.#forward(tab, m);
     if (ev === 'hello' && this.#complete || ev === 'snapshot') this.#begun();
-    if (ev === 'goodbye') this.#goodbye();
+    if (ev === 'goodbye') this.#goodbye(data);
   }
 
   #keep(m) {
@@ -539,8 +539,8 @@ class View {
     for (const tab of this.#tabs) if (!tab.joined) this.#join(tab);
   }
 
-  #goodbye() {
-    this.#later('goodbye', between(GOODBYE));
+  #goodbye(data) {
+    this.#later('goodbye', data.retry_ms > 0 ? Math.min(data.retry_ms, GOODBYE[1]) : between(GOODBYE));
     this.#held = true;
   }
 

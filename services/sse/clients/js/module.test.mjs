@@ -234,7 +234,7 @@ describe('tickwire-sse.js', {concurrency: 4}, () => {
     const page = await follow(context, edge, {share: false}, least);
     const one = await edge.stream(1);
     begin(one, 10);
-    send(one, 'goodbye', {why: 'drain'});
+    send(one, 'goodbye', {why: 'drain', retry_ms: 5_000});
     one.res.end();
     await until(page, () => window.sse.state === 'stale');
     const since = Date.now();
