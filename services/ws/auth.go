@@ -28,12 +28,11 @@ const (
 	reasonSubject = "subject"
 )
 
-// identity is who a client is, and what is known of it. Grant, generation and over are guarded by session.mu.
+// identity is who a client is, and what is known of it. Grant and generation are guarded by session.mu.
 type identity struct {
 	grant      *auth.Grant   // nil while the client has not said who it is, and must
 	generation uint64        // of the authority's keys, when the grant was last looked at
 	due        time.Duration // when to warn of the grant's end, or, while there is none, to lose patience; 0 is never
-	over       bool          // the connection is being closed
 	party      *door.Party   // changes only between two requests; nil for one without a token
 	proof      *proof        // a token that is to be checked before the next request is read
 }
@@ -256,7 +255,7 @@ func (c *session) unproven(id wire.ID, err error) {
 	case errors.Is(err, auth.ErrExpired):
 		code = wire.CodeAuthExpired
 	}
-	if !c.errs.Take(time.Now()) {
+	if !c.mayErr() {
 		c.bye(closePolicy, "too many bad tokens")
 		return
 	}

@@ -68,11 +68,11 @@ type guard struct {
 	deflate   bool // negotiated: the first frame of a data message may mark it as compressed
 	head      [14]byte
 	frames    door.Bucket
-	pings     door.Bucket
+	pings     *door.Bucket // nil before the first one
 }
 
 func newGuard(b *bounds) guard {
-	return guard{bounds: b, need: 2, frames: b.frames, pings: b.pings}
+	return guard{bounds: b, need: 2, frames: b.frames}
 }
 
 // scan looks at the next bytes and returns how many of them may be passed on.
@@ -134,7 +134,7 @@ func (g *guard) first(b byte, now time.Time) *violation {
 		return &violation{closeProtocol, "a continuation of nothing"}
 	case (op == opText || op == opBinary) && g.open:
 		return &violation{closeProtocol, "a message within a message"}
-	case !g.frames.Take(now), op == opPing && !g.pings.Take(now):
+	case !g.frames.Take(now), op == opPing && !g.mayPing(now):
 		return &violation{closePolicy, "too many frames"}
 	}
 	if g.control {
@@ -147,6 +147,14 @@ func (g *guard) first(b byte, now time.Time) *violation {
 		return &violation{closePolicy, "too many fragments"}
 	}
 	return nil
+}
+
+func (g *guard) mayPing(now time.Time) bool {
+	if g.pings == nil {
+		g.pings = new(door.Bucket)
+		*g.pings = g.bounds.pings
+	}
+	return g.pings.Take(now)
 }
 
 func (g *guard) second(b byte) *violation {

@@ -2,7 +2,6 @@ package ws
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -51,10 +50,10 @@ var (
 	refusedOrigin = refusal{status: http.StatusForbidden, msg: "this origin may not connect", reason: reasonOrigin}
 )
 
-// readBuffer holds most of what a client says at a time: longer messages are read past it.
-const readBuffer = 128
+// readBuffer is the least that there is. What a client says at a time is in the socket's inbox.
+const readBuffer = 16
 
-// readers read the requests of handshakes.
+// readers read the requests of handshakes. They hold no more than an inbox does.
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
 
 // visitor is a connection that is not a session yet.
@@ -69,7 +68,8 @@ type visitor struct {
 
 // handshake turns a connection into a session.
 func (s *Server) handshake(ctx context.Context, v *visitor) {
-	c, err := s.upgrade(ctx, v)
+	await(v.conn)
+	c, ws, err := s.upgrade(ctx, v)
 	if err != nil {
 		s.refuse(v.conn, err)
 		s.crowd.Leave(v.place, v.seated)
@@ -78,19 +78,25 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 	}
 	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go would need more of it.
 	s.running.Add(1)
-	go c.serve()
+	go c.serve(ws)
 }
 
-func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
-	raw := v.conn
-	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return nil, err
+// await waits until the client says something, or the time for the handshake is over, with little of a stack: the runtime
+// gives new goroutines as much as it finds those that wait to need on the average, and those that serve must get the least.
+func await(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // a dead connection fails in the next steps, too
+	if raw := rawConn(conn); raw != nil {
+		_ = raw.Read(readable)
 	}
+}
+
+func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, *gws.Conn, error) {
+	raw := v.conn
 	sockopt.LimitUnsent(raw, unsentBytes)
 	if s.tls != nil {
 		secure := fanout.ServerTLS(raw, s.tls)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		v.conn = secure
 	}
@@ -101,26 +107,26 @@ func (s *Server) upgrade(ctx context.Context, v *visitor) (*session, error) {
 	buffered.Reset(header)
 	request, err := http.ReadRequest(buffered)
 	if err != nil {
-		return nil, header.refusal()
+		return nil, nil, header.refusal()
 	}
 	v.tokens = bearers(request.Header)
 	agreed, err := negotiate(request, s.cfg.Deflate)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.admit(ctx, v, request); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	early, err := buffered.Peek(buffered.Buffered())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c := newSession(s, v, agreed, bytes.Clone(early))
-	socket, err := s.upgraders[agreed].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, readBuffer), request)
+	c := newSession(s, v, agreed, early)
+	ws, err := s.upgraders[agreed].UpgradeFromConn(&c.socket, bufio.NewReaderSize(&c.socket, readBuffer), request)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c, c.begin(socket)
+	return c, ws, c.begin()
 }
 
 // admit decides whether there is a place for a client whose request is in order.

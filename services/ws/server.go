@@ -224,7 +224,7 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 func (s *Server) add(c *session) (number uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.index = len(s.sessions)
+	c.index = int32(len(s.sessions)) //nolint:gosec // no process has so many descriptors
 	s.sessions = append(s.sessions, c)
 	s.number++
 	return s.number
@@ -328,7 +328,7 @@ func (s *Server) drain() {
 	defer deadline.Stop()
 	for _, c := range all {
 		select {
-		case <-c.gone:
+		case <-c.gone():
 		case <-deadline.C:
 			return // Hub.Close ends those that are stuck
 		}

@@ -24,30 +24,31 @@ import (
 type session struct {
 	s      *Server
 	socket socket
-	ws     *gws.Conn
 	conn   *fanout.Conn
-	format fanout.Format
-	ops    door.Bucket // requests
-	errs   door.Bucket // refused for rate, before the connection is closed
+	ops    door.Bucket  // requests
+	errs   *door.Bucket // refused for rate, before the connection is closed; nil before the first one
 
-	place door.Place    // counted for it
-	index int           // in Server.sessions, guarded by its mutex
-	alone time.Duration // since when the client has had no subscription; the sweep's own
-	why   atomic.Int32  // close code that this edge began with; 0 when it did not
-	gone  chan struct{} // closed when the farewell is said, or the transport dead
+	place door.Place                    // counted for it
+	index int32                         // in Server.sessions, guarded by its mutex
+	alone time.Duration                 // since when the client has had no subscription; the sweep's own
+	why   atomic.Int32                  // close code that this edge began with; 0 when it did not
+	left  atomic.Pointer[chan struct{}] // see gone
 
-	mu      sync.Mutex
-	greeted bool  // hello has been said
+	format  fanout.Format
+	greeted bool  // hello has been said; guarded by mu, like turn and over
 	turn    uint8 // the second of pingEvery at which it is pinged
-	topics  topics
+	over    bool  // the connection is being closed
+
+	mu     sync.Mutex
+	topics topics
 	identity
 }
 
 func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	c := &session{
-		s: s, place: v.place, format: mirror.JSON, gone: make(chan struct{}),
-		ops:  door.Bucket{Rate: float32(s.cfg.Ops), Burst: float32(s.cfg.OpsBurst)},
-		errs: door.Bucket{Rate: 1, Burst: 100}, identity: v.who,
+		s: s, place: v.place, format: mirror.JSON,
+		ops:      door.Bucket{Rate: float32(s.cfg.Ops), Burst: float32(s.cfg.OpsBurst)},
+		identity: v.who,
 	}
 	if v.who.party == nil { // otherwise the subject's bucket counts, if it has one
 		c.ops = s.bucket(c.opsRate())
@@ -55,20 +56,21 @@ func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	if t.protocol == wire.SubprotocolSBE {
 		c.format = mirror.SBE
 	}
-	c.socket.Conn, c.socket.session, c.socket.early, c.socket.guard = v.conn, c, early, newGuard(&s.bounds)
+	c.socket.Conn, c.socket.session, c.socket.guard = v.conn, c, newGuard(&s.bounds)
 	c.socket.guard.deflate = t.deflate
-	c.socket.direct = newDirect(v.conn)
+	c.socket.raw = rawConn(v.conn)
+	c.socket.early(early)
 	c.socket.heard.Store(int64(s.now()))
 	return c
 }
 
 // begin takes the writing side over from gws.
-func (c *session) begin(ws *gws.Conn) error {
+func (c *session) begin() error {
 	conn, err := c.s.hub.Attach(fanout.NewWriter(c.socket.Conn), c)
 	if err != nil {
 		return err
 	}
-	c.ws, c.conn, c.socket.upgraded = ws, conn, true
+	c.conn = conn
 	if c.socket.guard.deflate {
 		conn.Deflate()
 	}
@@ -109,9 +111,9 @@ func (c *session) beat(second int) {
 }
 
 // serve reads until the connection ends, and cleans up.
-func (c *session) serve() {
+func (c *session) serve(ws *gws.Conn) {
 	defer c.served()
-	c.ws.ReadLoop()
+	ws.ReadLoop()
 }
 
 func (c *session) served() {
@@ -132,12 +134,12 @@ func (c *session) failed(r any) {
 // end waits for the farewell to be written, closes the transport and gives everything back.
 func (c *session) end() {
 	c.conn.Close(nil)
-	timer := time.NewTimer(closeTimeout)
+	gone, timer := c.gone(), time.NewTimer(closeTimeout)
 	select {
-	case <-c.gone:
+	case <-gone:
 	case <-timer.C:
 		c.conn.Abort()
-		<-c.gone
+		<-gone
 	}
 	timer.Stop()
 	linger(c.socket.Conn)
@@ -230,12 +232,29 @@ func (c *session) Slow() *fanout.Frame {
 	return closeFrame(wire.CloseSlowConsumer, "the client does not keep up")
 }
 
+// gone is closed when the farewell is said, or the transport dead. It is made when somebody first waits for it.
+func (c *session) gone() <-chan struct{} {
+	if made := make(chan struct{}); c.left.CompareAndSwap(nil, &made) {
+		return made
+	}
+	return *c.left.Load()
+}
+
+// said is a farewell that nobody waited for.
+var said = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // Closed implements fanout.Events.
 func (c *session) Closed(err error) {
 	if errors.Is(err, fanout.ErrSlow) {
 		c.why.CompareAndSwap(0, wire.CloseSlowConsumer)
 	}
-	close(c.gone)
+	if !c.left.CompareAndSwap(nil, &said) {
+		close(*c.left.Load())
+	}
 	_ = c.socket.Conn.SetReadDeadline(time.Now().Add(closeTimeout)) // on a dead connection, reading has ended
 }
 
@@ -301,11 +320,19 @@ func (c *session) message(text bool, b []byte) {
 
 // tooFast refuses a request beyond the rate; a client that goes on regardless is closed.
 func (c *session) tooFast(id wire.ID) {
-	if !c.errs.Take(time.Now()) {
+	if !c.mayErr() {
 		c.part(wire.CloseRate, "too many requests")
 		return
 	}
 	c.refuse(id, wire.CodeRate, "too many requests per second")
+}
+
+// mayErr tells whether a client that makes mistakes is told so once more.
+func (c *session) mayErr() bool {
+	if c.errs == nil {
+		c.errs = &door.Bucket{Rate: 1, Burst: 100}
+	}
+	return c.errs.Take(time.Now())
 }
 
 func (c *session) refuse(id wire.ID, code wire.Code, msg string) {

@@ -3,9 +3,9 @@ package ws
 import (
 	"bytes"
 	"encoding/binary"
-	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/fanout"
@@ -15,64 +15,84 @@ import (
 // after the upgrade, close frames, into the session's own queue.
 type socket struct {
 	net.Conn
-	session  *session
-	direct   *direct // nil when Conn does the reading
-	early    []byte  // came together with the handshake
-	upgraded bool
-	guard    guard
-	heard    atomic.Int64 // when a byte was last read, by the server's clock
-	began    atomic.Int64 // when the message that is under way began; zero when there is none
-	broken   *violation   // of the guard's; nothing is read any more
+	session *session
+	raw     syscall.RawConn // nil when Conn does the reading
+	in      *inbox          // nil when there is nothing in it
+	guard   guard
+	heard   atomic.Int64 // when a byte was last read, by the server's clock
+	began   atomic.Int64 // when the message that is under way began; zero when there is none
+	broken  *violation   // of the guard's; nothing is read any more
 }
 
 // Read implements net.Conn. It is where the reading goroutine of an idle client waits, and it must do so within the
 // smallest stack, of 2 KiB: little may lie between it and the wait, and what else it does is in functions of their own.
 // TestMemoryPerConnection notices.
 func (s *socket) Read(b []byte) (int, error) {
+	if s.in == nil {
+		if s.raw == nil {
+			n, err := s.Conn.Read(b)
+			return s.pass(b[:n], err)
+		}
+		if err := s.raw.Read(readable); err != nil { // the deadline has passed, or the connection was closed
+			return 0, err
+		}
+		s.in = borrowInbox()
+		if err := s.raw.Read(s.in.try); err != nil {
+			return 0, err
+		}
+	}
+	return s.take(b)
+}
+
+// take hands on what there is.
+//
+//go:noinline
+func (s *socket) take(b []byte) (n int, err error) {
 	if s.broken != nil {
 		return 0, s.broken
 	}
-	if len(s.early) > 0 {
-		return s.readEarly(b)
-	}
-	if d := s.direct; d != nil {
-		d.b = b
-		return s.took(b, d.raw.Read(d.try))
-	}
-	n, err := s.Conn.Read(b)
-	return s.pass(b[:n], err)
-}
-
-// took goes on with what was read directly.
-//
-//go:noinline
-func (s *socket) took(b []byte, err error) (int, error) {
-	d := s.direct
-	d.b = nil
-	switch {
-	case err != nil: // the deadline has passed, or the connection was closed
+	in := s.in
+	if err := in.failed(); err != nil {
 		return 0, err
-	case d.err != nil:
-		return 0, d.err
-	case d.n == 0:
-		return 0, io.EOF
 	}
-	return s.pass(b[:d.n], nil)
+	if !in.seen {
+		in.seen, in.to = true, s.check(in.buf[:in.to])
+	}
+	n = copy(b, in.buf[in.from:in.to])
+	if in.from += n; in.from == in.to {
+		in.giveBack()
+		s.in = nil
+	}
+	if n == 0 && s.broken != nil {
+		return 0, s.broken
+	}
+	return n, nil
 }
 
-//go:noinline
-func (s *socket) readEarly(b []byte) (int, error) {
-	n := copy(b, s.early)
-	if s.early = s.early[n:]; len(s.early) == 0 {
-		s.early = nil
-	}
-	return s.pass(b[:n], nil)
-}
-
-// pass lets the guard see what was read, and returns how much of it goes on to gws.
+// pass is take for a transport that is read from through package net.
 //
 //go:noinline
 func (s *socket) pass(b []byte, err error) (int, error) {
+	if s.broken != nil {
+		return 0, s.broken
+	}
+	n := s.check(b)
+	if n == 0 && s.broken != nil {
+		return 0, s.broken
+	}
+	return n, err
+}
+
+// early puts back what came together with the handshake.
+func (s *socket) early(b []byte) {
+	if len(b) > 0 {
+		s.in = borrowInbox()
+		s.in.to = copy(s.in.buf[:], b) // the handshake's reader has no more than fits
+	}
+}
+
+// check lets the guard see what was read, and returns how much of it goes on to gws.
+func (s *socket) check(b []byte) (ok int) {
 	now := time.Now()
 	at := int64(now.Sub(s.session.s.start)) + 1
 	s.heard.Store(at)
@@ -83,20 +103,16 @@ func (s *socket) pass(b []byte, err error) (int, error) {
 	case s.began.Load() == 0:
 		s.began.Store(at)
 	}
-	if bad == nil {
-		return len(b), err
+	if bad != nil {
+		s.broken = bad
+		s.session.violated(bad)
 	}
-	s.broken = bad
-	s.session.violated(bad)
-	if ok == 0 {
-		return 0, bad
-	}
-	return ok, nil
+	return ok
 }
 
 // Write implements net.Conn.
 func (s *socket) Write(b []byte) (int, error) {
-	if !s.upgraded {
+	if s.session.conn == nil { // before the upgrade
 		return s.Conn.Write(b)
 	}
 	frame := explain(bytes.Clone(b))
