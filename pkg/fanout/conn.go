@@ -74,11 +74,27 @@ type Conn struct {
 	slow       bool          // the socket or the window was full when the last pass ended
 	moved      time.Duration // guarded by parking.mu: when the transport last took something, or was found full
 	left       int           // output that the transport has not taken
-	waiting    []*Sub        // marked, taken from dirty, not yet satisfied
-	lagged     []*Sub
-	behind     time.Duration
-	noted      time.Duration // when the last lag notice was sent
+	jam        *jam          // nil while the client keeps up
 }
+
+// jam is what is owed to a client that does not keep up.
+type jam struct {
+	waiting []*Sub // marked, taken from Conn.dirty, not yet satisfied
+	lagged  []*Sub
+	behind  time.Duration // since when
+	noted   time.Duration // when the last lag notice was sent
+}
+
+// jammed returns the connection's jam, to be changed.
+func (c *Conn) jammed() *jam {
+	if c.jam == nil {
+		c.jam = new(jam)
+	}
+	return c.jam
+}
+
+// waits tells whether subscriptions wait for room.
+func (c *Conn) waits() bool { return c.jam != nil && len(c.jam.waiting) > 0 }
 
 // flow is the window of a connection that has one.
 type flow struct {

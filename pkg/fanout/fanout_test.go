@@ -725,7 +725,7 @@ func TestSubSize(t *testing.T) {
 	if size := unsafe.Sizeof(Sub{}); size > 64 {
 		t.Errorf("a Sub has %d bytes", size)
 	}
-	if size := unsafe.Sizeof(Conn{}); size > 256 {
+	if size := unsafe.Sizeof(Conn{}); size > 192 {
 		t.Errorf("a Conn has %d bytes", size)
 	}
 }

@@ -122,11 +122,18 @@ func (p *pass) takeControl() (closing bool) {
 	if c.control = kept; len(kept) == 0 {
 		c.control = nil
 	}
-	p.subs = append(append(p.subs[:0], c.waiting...), c.dirty...)
+	p.subs = p.subs[:0]
+	if c.jam != nil {
+		p.subs = append(p.subs, c.jam.waiting...)
+	}
+	p.subs = append(p.subs, c.dirty...)
 	if c.due != 0 && !c.closing && p.openControl() {
 		p.beats()
-		if len(c.dirty) == 0 {
-			c.dirty = nil // a connection that only beats keeps no list
+		if len(p.subs) == 0 { // a connection that only beats keeps no lists
+			c.dirty = nil
+			if j := c.jam; j != nil && len(j.lagged) == 0 && p.now-j.noted >= lagEvery {
+				c.jam = nil
+			}
 		}
 	}
 	clear(c.dirty)
@@ -148,7 +155,11 @@ func (p *pass) beats() {
 // gather asks each marked subscription for what it is owed. Those that find no room stay.
 func (p *pass) gather() {
 	c := p.conn
-	kept := c.waiting[:0]
+	var waited []*Sub
+	if c.jam != nil {
+		waited = c.jam.waiting
+	}
+	kept := waited[:0]
 	for _, s := range p.subs {
 		if p.slow || !p.open() {
 			if s.state.Load() != cancelled {
@@ -165,8 +176,10 @@ func (p *pass) gather() {
 		}
 	}
 	clear(p.subs)
-	clear(c.waiting[min(len(kept), len(c.waiting)):])
-	c.waiting = kept
+	clear(waited[min(len(kept), len(waited)):])
+	if cap(kept) > 0 {
+		c.jammed().waiting = kept
+	}
 	if len(kept) > 0 && c.blocked() {
 		p.blocked()
 		if p.now-time.Duration(c.flow.Load().heard.Load()) > ackPatience {
@@ -178,7 +191,7 @@ func (p *pass) gather() {
 // blocked notes that the connection can't take more.
 func (p *pass) blocked() {
 	if c := p.conn; !c.slow {
-		c.slow, c.behind = true, p.now
+		c.slow, c.jammed().behind = true, p.now
 		c.hub.stats.Blocked.Add(1)
 	}
 }
@@ -190,7 +203,8 @@ func (p *pass) conflated(s *Sub, n int) {
 	}
 	r := s.more()
 	if r.merged == 0 {
-		p.conn.lagged = append(p.conn.lagged, s)
+		j := p.conn.jammed()
+		j.lagged = append(j.lagged, s)
 	}
 	r.merged += n
 	p.conn.hub.stats.Conflated.Add(uint64(n))
@@ -198,27 +212,27 @@ func (p *pass) conflated(s *Sub, n int) {
 
 // lag tells the client, at most once a second, what was conflated.
 func (p *pass) lag() {
-	c := p.conn
-	if len(c.lagged) == 0 || c.noted != 0 && p.now-c.noted < lagEvery || !p.openControl() && !p.slow {
+	c, j := p.conn, p.conn.jam
+	if j == nil || len(j.lagged) == 0 || j.noted != 0 && p.now-j.noted < lagEvery || !p.openControl() && !p.slow {
 		return
 	}
 	p.lagged = p.lagged[:0]
-	for _, s := range c.lagged {
+	for _, s := range j.lagged {
 		if s.state.Load() != cancelled {
 			p.lagged = append(p.lagged, Lagged{s.topic.Label, s.rare.merged})
 		}
 		s.rare.merged = 0
 	}
-	clear(c.lagged)
-	c.lagged = c.lagged[:0]
+	clear(j.lagged)
+	j.lagged = j.lagged[:0]
 	behind := time.Duration(0)
-	if c.behind != 0 {
-		behind = p.now - c.behind
+	if j.behind != 0 {
+		behind = p.now - j.behind
 	}
 	if len(p.lagged) > 0 {
 		if f := c.events.Lag(p.lagged, behind); f != nil {
 			p.add(f)
-			c.noted = p.now
+			j.noted = p.now
 		}
 	}
 	clear(p.lagged)
@@ -282,10 +296,10 @@ func (p *pass) count() {
 // end gives the connection back, unless there is more to send.
 func (p *pass) end() (again bool) {
 	c := p.conn
-	if len(c.waiting) == 0 {
+	if !c.waits() {
 		c.slow = false
-		if len(c.lagged) == 0 {
-			c.behind = 0
+		if c.jam != nil && len(c.jam.lagged) == 0 {
+			c.jam.behind = 0
 		}
 	}
 	c.mu.Lock()
@@ -293,7 +307,7 @@ func (p *pass) end() (again bool) {
 	if c.dead {
 		return false
 	}
-	again = c.closing || len(c.dirty) > 0 || len(c.waiting) > 0 && !c.blocked() || (len(c.control) > 0 || c.due != 0) && !c.controlBlocked()
+	again = c.closing || len(c.dirty) > 0 || c.waits() && !c.blocked() || (len(c.control) > 0 || c.due != 0) && !c.controlBlocked()
 	c.scheduled = again
 	return again
 }
