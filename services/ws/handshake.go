@@ -76,9 +76,13 @@ func (s *Server) handshake(ctx context.Context, v *visitor) {
 		s.access.Leave(v.who.party)
 		return
 	}
-	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go would need more of it.
+	// On a goroutine of its own, the stack that the handshake needed is given back. WaitGroup.Go, and a method, would need
+	// more of it.
 	s.running.Add(1)
-	go c.serve(ws)
+	go func() {
+		defer c.served()
+		ws.ReadLoop()
+	}()
 }
 
 // await waits until the client says something, or the time for the handshake is over, with little of a stack: the runtime

@@ -110,12 +110,7 @@ func (c *session) beat(second int) {
 	}
 }
 
-// serve reads until the connection ends, and cleans up.
-func (c *session) serve(ws *gws.Conn) {
-	defer c.served()
-	ws.ReadLoop()
-}
-
+// served cleans up when reading has ended.
 func (c *session) served() {
 	if r := recover(); r != nil {
 		c.failed(r)
@@ -260,8 +255,19 @@ func (c *session) Closed(err error) {
 
 // text sends a control message.
 func (c *session) text(encode func(dst []byte) []byte) {
-	c.conn.Send(fanout.NewFrame(fanout.Text, encode(nil)))
+	b := scratches.Get().(*[]byte)
+	*b = encode((*b)[:0])
+	c.conn.Send(fanout.NewFrame(fanout.Text, *b)) // a copy
+	if cap(*b) <= maxScratch {
+		scratches.Put(b)
+	}
 }
+
+// scratches are for encoding. What acknowledgements took anew was most of what a storm of clients left to the collector.
+var scratches = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxScratch is the size above which a buffer is not kept for others.
+const maxScratch = 64 << 10
 
 // handler is what gws calls. The session hangs on the connection.
 type handler struct{ gws.BuiltinEventHandler }
@@ -384,8 +390,9 @@ func (c *session) ack(r *wire.Request) {
 func (c *session) subscribe(r *wire.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ack := wire.Ack{ID: r.ID}
-	var begun []subscription
+	a := borrowAnswer(r)
+	defer a.giveBack()
+	ack := &a.ack
 	c.topics.grow(min(len(r.Topics), c.s.cfg.MaxTopics-c.topics.len()))
 	for i := range r.Topics {
 		t := &r.Topics[i]
@@ -397,13 +404,41 @@ func (c *session) subscribe(r *wire.Request) {
 		}
 		ack.OK = append(ack.OK, row)
 		if s != nil {
-			begun = append(begun, s)
+			a.begun = append(a.begun, s)
 		}
 	}
-	c.reply(&ack)
-	for _, s := range begun {
+	c.reply(ack)
+	for _, s := range a.begun {
 		s.Go()
 	}
+}
+
+// answer is what a request to subscribe brings about. It is borrowed, like a scratch.
+type answer struct {
+	ack   wire.Ack
+	begun []subscription
+}
+
+var answers = sync.Pool{New: func() any { return new(answer) }}
+
+func borrowAnswer(r *wire.Request) *answer {
+	a := answers.Get().(*answer)
+	a.ack.ID = r.ID
+	return a
+}
+
+// maxRows is the number of topics above which an answer is not kept for others.
+const maxRows = 256
+
+func (a *answer) giveBack() {
+	if cap(a.ack.OK) > maxRows || cap(a.ack.Errs) > maxRows {
+		return
+	}
+	clear(a.ack.OK)
+	clear(a.ack.Errs)
+	clear(a.begun)
+	a.ack, a.begun = wire.Ack{OK: a.ack.OK[:0], Errs: a.ack.Errs[:0]}, a.begun[:0]
+	answers.Put(a)
 }
 
 // open registers a subscription; it is nil when the client has just that already.
@@ -463,11 +498,15 @@ func (c *session) register(t *wire.TopicRequest, lossless bool) (subscription, w
 	if err != nil {
 		return nil, wire.Row{}, err
 	}
-	s := registered.Sub
 	if registered.Reached != nil {
-		c.topics.more().late[s] = time.AfterFunc(behindTimeout, func() { c.late(s, registered.Reached) })
+		c.wait(registered.Sub, registered.Reached)
 	}
-	return s, registered.Row, nil
+	return registered.Sub, registered.Row, nil
+}
+
+// wait gives this edge some time to catch up with a client that has seen more elsewhere.
+func (c *session) wait(s *fanout.Sub, reached func() bool) {
+	c.topics.more().late[s] = time.AfterFunc(behindTimeout, func() { c.late(s, reached) })
 }
 
 // late looks whether this edge has caught up with a client that had seen more elsewhere.
