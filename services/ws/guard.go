@@ -68,7 +68,7 @@ type guard struct {
 	deflate   bool // negotiated: the first frame of a data message may mark it as compressed
 	head      [14]byte
 	frames    door.Bucket
-	pings     *door.Bucket // nil before the first one
+	patience  *patience // nil before it is needed
 }
 
 func newGuard(b *bounds) guard {
@@ -134,7 +134,7 @@ func (g *guard) first(b byte, now time.Time) *violation {
 		return &violation{closeProtocol, "a continuation of nothing"}
 	case (op == opText || op == opBinary) && g.open:
 		return &violation{closeProtocol, "a message within a message"}
-	case !g.frames.Take(now), op == opPing && !g.mayPing(now):
+	case !g.frames.Take(now), op == opPing && !g.patient().pings.Take(now):
 		return &violation{closePolicy, "too many frames"}
 	}
 	if g.control {
@@ -149,12 +149,17 @@ func (g *guard) first(b byte, now time.Time) *violation {
 	return nil
 }
 
-func (g *guard) mayPing(now time.Time) bool {
-	if g.pings == nil {
-		g.pings = new(door.Bucket)
-		*g.pings = g.bounds.pings
+// patience is with what few clients do.
+type patience struct {
+	pings door.Bucket
+	errs  door.Bucket // refused for rate, or bad tokens, before the connection is closed
+}
+
+func (g *guard) patient() *patience {
+	if g.patience == nil {
+		g.patience = &patience{pings: g.bounds.pings, errs: door.Bucket{Rate: 1, Burst: 100}}
 	}
-	return g.pings.Take(now)
+	return g.patience
 }
 
 func (g *guard) second(b byte) *violation {

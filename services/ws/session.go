@@ -25,8 +25,7 @@ type session struct {
 	s      *Server
 	socket socket
 	conn   *fanout.Conn
-	ops    door.Bucket  // requests
-	errs   *door.Bucket // refused for rate, before the connection is closed; nil before the first one
+	ops    door.Bucket // requests
 
 	place door.Place                    // counted for it
 	index int32                         // in Server.sessions, guarded by its mutex
@@ -334,12 +333,7 @@ func (c *session) tooFast(id wire.ID) {
 }
 
 // mayErr tells whether a client that makes mistakes is told so once more.
-func (c *session) mayErr() bool {
-	if c.errs == nil {
-		c.errs = &door.Bucket{Rate: 1, Burst: 100}
-	}
-	return c.errs.Take(time.Now())
-}
+func (c *session) mayErr() bool { return c.socket.guard.patient().errs.Take(time.Now()) }
 
 func (c *session) refuse(id wire.ID, code wire.Code, msg string) {
 	c.s.metrics.errors.WithLabelValues(string(code)).Inc()
