@@ -176,8 +176,8 @@ func (s *Server) keepTime(ctx context.Context) {
 	}
 }
 
-// drainWave is how often some of the clients are sent away.
-const drainWave = 50 * time.Millisecond
+// drainPoll is how often those are counted who have been sent away and are still here.
+const drainPoll = 50 * time.Millisecond
 
 // drain sends every client away, in waves over the window, and waits until they are gone, but not for ever.
 func (s *Server) drain() {
@@ -188,21 +188,9 @@ func (s *Server) drain() {
 		return
 	}
 	s.log.Info("draining", zap.Int("streams", len(all)), zap.Duration("window", s.cfg.Drain))
-	begin := time.Now()
-	for sent := 0; sent < len(all); {
-		due := len(all)
-		if passed := time.Since(begin); passed < s.cfg.Drain {
-			due = int(float64(len(all)) * float64(passed+drainWave) / float64(s.cfg.Drain+drainWave))
-		}
-		for ; sent < due; sent++ {
-			all[sent].part("drain")
-		}
-		if sent < len(all) {
-			time.Sleep(drainWave)
-		}
-	}
-	for waited := time.Duration(0); waited < closeTimeout+time.Second && s.open() > 0; waited += drainWave {
-		time.Sleep(drainWave)
+	door.Waves(s.cfg.Drain, len(all), func(i int) { all[i].part("drain") })
+	for waited := time.Duration(0); waited < closeTimeout+time.Second && s.open() > 0; waited += drainPoll {
+		time.Sleep(drainPoll)
 	}
 }
 

@@ -296,9 +296,6 @@ func (s *Server) keepTime(ctx context.Context) {
 	}
 }
 
-// drainWave is how often some of the clients are sent away.
-const drainWave = 50 * time.Millisecond
-
 // drain sends every client away, in waves over the window.
 func (s *Server) drain() {
 	all := s.all(nil)
@@ -311,19 +308,7 @@ func (s *Server) drain() {
 	for _, c := range all {
 		c.conn.Send(notice)
 	}
-	begin := time.Now()
-	for sent := 0; sent < len(all); {
-		due := len(all)
-		if passed := time.Since(begin); passed < s.cfg.Drain {
-			due = int(float64(len(all)) * float64(passed+drainWave) / float64(s.cfg.Drain+drainWave))
-		}
-		for ; sent < due; sent++ {
-			all[sent].part(wire.CloseRestart, "the server restarts")
-		}
-		if sent < len(all) {
-			time.Sleep(drainWave)
-		}
-	}
+	door.Waves(s.cfg.Drain, len(all), func(i int) { all[i].part(wire.CloseRestart, "the server restarts") })
 	deadline := time.NewTimer(closeTimeout + time.Second)
 	defer deadline.Stop()
 	for _, c := range all {
