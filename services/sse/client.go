@@ -106,7 +106,7 @@ func (s *Server) attach(c *client, at place, head []byte) error {
 		conn.Observe(new(tally))
 	}
 	c.sub = conn.Subscribe(at.log, fanout.Start{Position: at.next, Seq: at.seq})
-	c.sub.Begin(again(at.first))
+	c.sub.Begin(at.first)
 	hello := s.hello(c.view, c.form, &at)
 	first := fanout.RawFrame(append(head, hello.Bytes()...), 0)
 	first.Tag = hello.Tag

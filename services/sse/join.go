@@ -56,7 +56,7 @@ type place struct {
 	next   uint64 // position of the first chunk for it
 	seq    market.Sequence
 	id     []byte        // of what it has before first; nil when that is nothing
-	first  *fanout.Frame // snapshot or replay, shared
+	first  *fanout.Frame // snapshot or replay; a chain of the client's own
 	replay bool
 }
 
@@ -93,9 +93,8 @@ func (v *view) join(f form, r resume) (p place) {
 	p.log = v.log(f)
 	p.next, p.seq = p.log.Next(), market.Sequence{Epoch: 1, Seq: v.seq}
 	if r.given && r.reset == "" {
-		var ok bool
-		if p.first, ok = v.replay(f, r.pos); ok {
-			p.replay, p.id = true, r.pos.appendID(nil, v.s.logID())
+		if fr, ok := v.replay(f, r.pos); ok {
+			p.first, p.replay, p.id = again(fr), true, r.pos.appendID(nil, v.s.logID())
 			return p
 		}
 		r.reset = resetTooOld

@@ -591,6 +591,22 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestResetsShareSnapshots has many clients come back from places that can't be used.
+func TestResetsShareSnapshots(t *testing.T) {
+	l := newEvents(t)
+	e := l.edge(nil)
+	for i := range 10 {
+		r := e.open("/v1/sse/ticker/all?rate=5s", "Accept-Encoding: gzip", fmt.Sprintf("Last-Event-ID: %d", i))
+		r.unzip()
+		r.expect("hello")
+		r.expect("reset")
+		r.expect("snapshot")
+	}
+	if n := e.value("sse_renders_total"); n != 1 {
+		t.Errorf("%v renderings of one snapshot", n)
+	}
+}
+
 // TestNothingToSay publishes when nothing waits: a place that a client has come to elsewhere may be one that has been read
 // just now, without an event.
 func TestNothingToSay(t *testing.T) {

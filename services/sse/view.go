@@ -75,7 +75,7 @@ type update struct {
 // shot is a rendered snapshot.
 type shot struct {
 	seq    uint64
-	frames [2][numForms]*fanout.Frame // without and with a reset before it
+	frames [numForms]*fanout.Frame
 }
 
 const (
@@ -413,7 +413,7 @@ func (v *view) restart() {
 	clear(v.waiting)
 	v.waiting = v.waiting[:0]
 	v.pos.raise(reached)
-	b := v.appendReset(nil, "too_old")
+	b := appendReset(nil, resetTooOld)
 	v.add(v.appendSnapshot(b), nil)
 }
 
@@ -426,7 +426,7 @@ func appendEvent(b, id []byte, name string, json []byte) []byte {
 	return append(append(b, json...), '\n', '\n')
 }
 
-func (v *view) appendReset(b []byte, why string) []byte {
+func appendReset(b []byte, why string) []byte {
 	return appendEvent(b, nil, "reset", append(append([]byte(`{"why":"`), why...), `"}`...))
 }
 
@@ -489,28 +489,21 @@ func (v *view) appendItem(b []byte, it *item) []byte {
 	return append(b, "]}"...)
 }
 
-// shoot returns the snapshot as a frame, rendered once for all who want it before the next chunk. v.mu is held.
+// shoot returns the snapshot, rendered once for all who want it before the next chunk, with a reset before it if there is a
+// reason. v.mu is held.
 func (v *view) shoot(f form, reset string) *fanout.Frame {
 	if v.snapshot.seq != v.seq {
 		v.snapshot = shot{seq: v.seq}
 	}
-	kind := 0
-	if reset == "slow" { // those who lag are many; other reasons are rare
-		kind = 1
+	if v.snapshot.frames[f] == nil {
+		v.snapshot.frames[f] = f.frame(v.appendSnapshot(nil))
+		v.s.metrics.encoded(f)
 	}
-	if fr := v.snapshot.frames[kind][f]; fr != nil && (reset == "" || kind == 1) {
+	fr := again(v.snapshot.frames[f])
+	if reset == "" {
 		return fr
 	}
-	var b []byte
-	if reset != "" {
-		b = v.appendReset(b, reset)
-	}
-	fr := f.frame(v.appendSnapshot(b))
-	v.s.metrics.encoded(f)
-	if reset == "" || kind == 1 {
-		v.snapshot.frames[kind][f] = fr
-	}
-	return fr
+	return fanout.Chain(f.frame(appendReset(nil, reset)), fr)
 }
 
 // log returns the log of a form. v.mu is held.
@@ -579,7 +572,7 @@ func (s *source) Snapshot(fanout.Want) fanout.Snapshot {
 		reset = "slow"
 	}
 	return fanout.Snapshot{
-		Frames: again(v.shoot(s.f, reset)), Seq: market.Sequence{Epoch: 1, Seq: v.seq}, Next: v.log(s.f).Next(),
+		Frames: v.shoot(s.f, reset), Seq: market.Sequence{Epoch: 1, Seq: v.seq}, Next: v.log(s.f).Next(),
 	}
 }
 
