@@ -9,9 +9,9 @@ import (
 )
 
 // ends knows how long the partitions of md.events are, as of a moment ago: what clients make us ask Kafka costs at most one
-// request for each partition and second.
+// request for each partition and second, whether it is answered or not.
 type ends struct {
-	cluster *stream.Cluster
+	ask func(ctx context.Context, partition int) (first, end int64, err error)
 
 	mu    sync.Mutex
 	known map[int]end
@@ -19,24 +19,27 @@ type ends struct {
 
 type end struct {
 	offset int64
+	ok     bool
 	at     time.Time
 }
 
-func newEnds(c *stream.Cluster) *ends { return &ends{cluster: c, known: make(map[int]end)} }
+func newEnds(c *stream.Cluster) *ends {
+	return &ends{known: make(map[int]end), ask: func(ctx context.Context, partition int) (first, end int64, err error) {
+		return c.Offsets(ctx, c.Topics().Events, partition)
+	}}
+}
 
 // of returns the offset of the record to come; ok is false when Kafka does not say.
 func (e *ends) of(partition int) (offset int64, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock() // held while asking: others want the same
-	if k, ok := e.known[partition]; ok && time.Since(k.at) < time.Second {
-		return k.offset, true
+	if k, known := e.known[partition]; known && time.Since(k.at) < time.Second {
+		return k.offset, k.ok
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), behindTimeout)
 	defer cancel()
-	_, last, err := e.cluster.Offsets(ctx, e.cluster.Topics().Events, partition)
-	if err != nil {
-		return 0, false
-	}
-	e.known[partition] = end{last, time.Now()}
-	return last, true
+	_, offset, err := e.ask(ctx, partition)
+	k := end{offset, err == nil, time.Now()}
+	e.known[partition] = k
+	return k.offset, k.ok
 }
