@@ -17,25 +17,24 @@ type hangups struct {
 	mu      sync.Mutex
 	file    *os.File // the epoll instance, made for the first client
 	fd      int
-	failed  error
 	clients map[uint64]*client // by number, which is never used again
 }
 
-// start makes the epoll instance, unless it has been made. h.mu is held.
+// start makes the epoll instance, unless it has been made. When that fails, for want of descriptors perhaps, the next client
+// tries again. h.mu is held.
 func (h *hangups) start() error {
-	if h.file != nil || h.failed != nil {
-		return h.failed
+	if h.file != nil {
+		return nil
 	}
-	h.file, h.fd, h.failed = newEpoll()
-	if h.failed != nil {
-		return h.failed
-	}
-	raw, err := h.file.SyscallConn()
+	file, fd, err := newEpoll()
 	if err != nil {
-		h.failed = fmt.Errorf("epoll: %w", err)
-		return h.failed
+		return err
 	}
-	h.clients = make(map[uint64]*client)
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return errors.Join(fmt.Errorf("epoll: %w", err), file.Close())
+	}
+	h.file, h.fd, h.clients = file, fd, make(map[uint64]*client)
 	h.done.Go(func() { h.loop(raw) })
 	return nil
 }
