@@ -624,6 +624,43 @@ func TestNothingToSay(t *testing.T) {
 	r.expect("trade")
 }
 
+// TestInterruptedBatch has an edge lose a part of the log while trades wait to be sent together.
+func TestInterruptedBatch(t *testing.T) {
+	l := newEvents(t)
+	l.beat()
+	e := l.edge(nil)
+	r := e.open("/v1/sse/trades?symbols=BTC-USDT&rate=5s")
+	r.expect("hello")
+	r.expect("snapshot")
+	l.trade(1)
+	e.held = true
+	l.trade(1)
+	e.read = len(l.all) // retention has taken it
+	e.s.mirror.Phase(1, stream.PhaseReset, io.ErrUnexpectedEOF)
+	e.s.mirror.Phase(1, stream.PhaseReady, nil)
+	e.held = false
+	for range 2 * maxWaiting {
+		l.trade(1)
+	}
+	for _, v := range e.s.views {
+		v.mu.Lock()
+		if n := len(v.waiting); n > maxWaiting {
+			t.Errorf("%d events wait", n)
+		}
+		v.mu.Unlock()
+	}
+	if m := r.expect("trade"); m.field(t, "seq") != "1" {
+		t.Errorf("%+v", m)
+	}
+	r.expect("reset")
+	snap := r.expect("snapshot")
+	if !strings.Contains(snap.data, fmt.Sprintf(`"seq":%d,"state"`, 2+2*maxWaiting)) || strings.Count(snap.data, `"t":"trade"`) != recentTrades {
+		t.Errorf("%+v", snap)
+	}
+	l.trade(1)
+	r.expect("trade")
+}
+
 // TestInterrupted has an edge lose a part of the log.
 func TestInterrupted(t *testing.T) {
 	l := newEvents(t)

@@ -167,8 +167,14 @@ func (v *view) Event(in *mirror.Instrument, e *fanout.Entry) {
 		return
 	}
 	it.events++
-	v.waiting = append(v.waiting, happening{it, e})
-	if v.open && !v.broken && (v.rate == 0 || len(v.waiting) >= maxWaiting) {
+	h := happening{it, e}
+	if v.open && v.broken { // the snapshot to come includes it
+		v.pos.set(it.part, e.Offset)
+		v.note(h)
+		return
+	}
+	v.waiting = append(v.waiting, h)
+	if v.open && (v.rate == 0 || len(v.waiting) >= maxWaiting) {
 		v.publish(nil)
 		return
 	}
@@ -179,6 +185,9 @@ func (v *view) Event(in *mirror.Instrument, e *fanout.Entry) {
 func (v *view) Interrupted(in *mirror.Instrument) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.open {
+		v.publish(nil) // what happened before does follow
+	}
 	v.broken = true
 	if it := v.byInst[in]; it != nil {
 		it.recent = nil
