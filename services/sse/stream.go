@@ -43,7 +43,12 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		return
 	}
 	v, wrong := s.enter(p)
-	if wrong != nil {
+	switch {
+	case wrong == nil:
+	case wrong.Status == fasthttp.StatusServiceUnavailable && !asJSON && !ctx.IsHead():
+		s.turnAway(ctx, "overload") // which passes, and browsers have to come back then
+		return
+	default:
 		fail(ctx, *wrong)
 		return
 	}

@@ -1104,30 +1104,36 @@ func TestRequests(t *testing.T) {
 	f("HEAD", "/v1/sse/trades?symbols=BTC-USDT", 200, "", "")
 	f("OPTIONS", "/v1/sse/trades?symbols=BTC-USDT", 204, "", "")
 	e.open("/v1/sse/trades?symbols=ETH-USDT").expect("hello")
-	f("GET", "/v1/sse/bbo?symbols=BTC-USDT", 503, "not_ready", "")
+	e.open("/v1/sse/trades?symbols=SOL-USDT").expect("hello") // in the place of what HEAD asked about
+	f("HEAD", "/v1/sse/bbo?symbols=BTC-USDT", 503, "", "")
+	if m := e.open("/v1/sse/bbo?symbols=BTC-USDT").expect("goodbye"); m.field(t, "why") != "overload" {
+		t.Errorf("%+v", m)
+	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
 func TestNotReady(t *testing.T) {
 	l := newEvents(t)
 	e := l.edge(nil)
+	f := func(path string) {
+		t.Helper()
+		if r := e.open(path, asJSON); r.resp.StatusCode != 503 {
+			t.Error(r.resp.Status)
+		}
+		if m := e.open(path).expect("goodbye"); m.field(t, "why") != "overload" {
+			t.Errorf("%+v", m)
+		}
+	}
 	e.s.mirror.Expect(3)
-	r := e.open("/v1/sse/trades?symbols=NO-SUCH")
-	if r.resp.StatusCode != 503 {
-		t.Error(r.resp.Status)
-	}
-	if r := e.open("/v1/sse/ticker/all"); r.resp.StatusCode != 503 {
-		t.Error(r.resp.Status)
-	}
+	f("/v1/sse/trades?symbols=NO-SUCH")
+	f("/v1/sse/ticker/all")
 	if err := e.s.Ready(); err == nil {
 		t.Error("ready without a partition")
 	}
 	nameless := newEvents(t)
 	e = nameless.edge(nil)
 	e.s.mirror.Name(func() string { return "" })
-	if r := e.open("/v1/sse/trades?symbols=BTC-USDT"); r.resp.StatusCode != 503 {
-		t.Error(r.resp.Status)
-	}
+	f("/v1/sse/trades?symbols=BTC-USDT")
 }
 
 // TestTooManyPolls has one poll wait where there may be one.

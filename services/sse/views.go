@@ -16,7 +16,11 @@ func (s *Server) enter(p spec) (*view, *problem) {
 	s.viewsMu.Lock()
 	v := s.views[key]
 	made := v == nil
+	var dropped *view
 	if made {
+		if len(s.views) >= s.cfg.MaxViews {
+			dropped = s.dropUnused()
+		}
 		if len(s.views) >= s.cfg.MaxViews {
 			s.viewsMu.Unlock()
 			return nil, &problem{Status: 503, Code: "not_ready", Detail: "too many different streams are open; ask for fewer symbols in common combinations, or later"}
@@ -26,6 +30,9 @@ func (s *Server) enter(p spec) (*view, *problem) {
 	}
 	v.clients++
 	s.viewsMu.Unlock()
+	if dropped != nil {
+		s.mirror.Untap(dropped, dropped.tapped)
+	}
 	if made {
 		v.failed = v.begin()
 		if v.failed != nil {
@@ -52,6 +59,17 @@ func whyNot(err error) *problem {
 		return &problem{Status: 400, Code: "bad_request", Detail: "the symbols lie in more than 16 partitions; ask for fewer in one stream", Param: "symbols"}
 	}
 	return &problem{Status: 503, Code: "not_ready", Detail: "this server is still reading the market's state; try again in a second"}
+}
+
+// dropUnused makes room for a view, unless all have clients: nobody is kept out by those that linger. viewsMu is held.
+func (s *Server) dropUnused() *view {
+	for key, v := range s.views {
+		if v.clients == 0 {
+			delete(s.views, key)
+			return v
+		}
+	}
+	return nil
 }
 
 // leave counts a client out.
