@@ -74,6 +74,7 @@ func TestAcceptsGzip(t *testing.T) {
 	f("gzip", true)
 	f("br, GZIP ; q = 0.5", true)
 	f("gzip;q=0", false)
+	f("gzip;Q=0", false)
 	f("gzip;q=0.000", false)
 	f("x-gzip", false)
 	f("deflate", false)

@@ -93,7 +93,7 @@ func acceptsGzip(header string) bool {
 	for _, part := range strings.Split(header, ",") {
 		name, params, _ := strings.Cut(part, ";")
 		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			q, ok := strings.CutPrefix(strings.ReplaceAll(params, " ", ""), "q=")
+			q, ok := strings.CutPrefix(strings.ReplaceAll(strings.ToLower(params), " ", ""), "q=")
 			weight, err := strconv.ParseFloat(q, 64)
 			return !ok || err != nil || weight > 0
 		}
@@ -158,9 +158,10 @@ func appendHeader(b []byte, ctx *fasthttp.RequestCtx, f form) []byte {
 			b = append(append(append(append(b, name...), ": "...), v...), '\r', '\n')
 		}
 	}
+	b = append(b, "Connection: close\r\n"...) // what comes behind the request is never read
 	switch f {
 	case bare:
-		return append(b, "Connection: close\r\n\r\n"...)
+		return append(b, '\r', '\n')
 	case gzipped:
 		b = append(b, "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"...)
 	}

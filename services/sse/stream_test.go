@@ -346,6 +346,9 @@ func TestStream(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
+	if !r.resp.Close {
+		t.Error("the connection seems to be good for another request")
+	}
 	hello := r.next()
 	if hello.name != "hello" || hello.retry < 2000 || hello.retry > 5000 || hello.field(t, "how") != "snapshot" || hello.id != "" ||
 		hello.field(t, "symbols") != `["BTC-USDT","ETH-USDT"]` || hello.field(t, "proto") != "1" || hello.field(t, "rate") != "0" {
