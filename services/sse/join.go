@@ -133,14 +133,15 @@ func (v *view) replay(f form, from position) (*fanout.Frame, bool) {
 	if v.replays == nil {
 		v.replays = make(map[string]*fanout.Frame)
 	}
-	if len(v.replays) < maxReplays {
+	if v.replayed+fr.Size() <= maxReplays {
 		v.replays[key] = fr
+		v.replayed += fr.Size() + len(key)
 	}
 	return fr, true
 }
 
-// maxReplays is how many replays are kept until the next chunk, for all who come back from the same place.
-const maxReplays = 64
+// maxReplays is how many bytes of replays are kept until the next chunk, for all who come back from the same place.
+const maxReplays = 2 << 20
 
 // missed lists what happened between a place and the end of the logs, each partition in order. v.mu is held.
 func (v *view) missed(from position) (all []happening, ok bool) {

@@ -42,6 +42,7 @@ type view struct {
 	logs     [numForms]*fanout.Topic // made when first needed
 	snapshot shot                    // the newest
 	replays  map[string]*fanout.Frame
+	replayed int           // bytes of replays
 	changed  chan struct{} // closed by the next chunk; nil when nobody waits
 	text     []byte
 }
@@ -86,6 +87,7 @@ const (
 	heartbeat    = 15 * time.Second
 	lingerFor    = 30 * time.Second // of a view without clients, for those who come back
 	replayLimit  = 1 << 20          // bytes of one replay; beyond, a reset is shorter
+	maxSpare     = 64 << 10         // of a buffer that a view keeps
 )
 
 // logLimits bound what a client that falls behind can still have.
@@ -318,7 +320,9 @@ func (v *view) publish(updates []update) {
 	clear(v.waiting)
 	v.waiting = v.waiting[:0]
 	v.pos.raise(reached)
-	v.text = b
+	if v.text = b; cap(b) > maxSpare {
+		v.text = nil
+	}
 	if len(b) == 0 {
 		return // an empty chunk would be the end of every client's stream
 	}
@@ -334,7 +338,7 @@ func (v *view) add(text []byte, updates []update) {
 		close(v.changed)
 		v.changed = nil
 	}
-	v.replays = nil
+	v.replays, v.replayed = nil, 0
 	for f, log := range v.logs {
 		if log == nil {
 			continue
