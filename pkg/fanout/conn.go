@@ -260,12 +260,19 @@ func (c *Conn) die() bool {
 	return first
 }
 
+// firstDirty is the room for marked subscriptions that a connection begins with: growing from nothing takes twice as much,
+// in pieces that lie between what stays.
+const firstDirty = 32
+
 // push adds a marked subscription. It reports whether the connection has to be handed to its shard.
 func (c *Conn) push(s *Sub) (start bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
 		return false
+	}
+	if c.dirty == nil {
+		c.dirty = make([]*Sub, 0, firstDirty)
 	}
 	c.dirty = append(c.dirty, s)
 	return c.schedule()

@@ -66,8 +66,17 @@ type visitor struct {
 	who    identity
 }
 
+// visitors are borrowed: between what a storm of them leaves for good there would be as many holes.
+var visitors = sync.Pool{New: func() any { return new(visitor) }}
+
+func (v *visitor) giveBack() {
+	*v = visitor{}
+	visitors.Put(v)
+}
+
 // handshake turns a connection into a session.
 func (s *Server) handshake(ctx context.Context, v *visitor) {
+	defer v.giveBack()
 	await(v.conn)
 	c, ws, err := s.upgrade(ctx, v)
 	if err != nil {

@@ -210,11 +210,13 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 		case err != nil:
 			return fmt.Errorf("accept: %w", err)
 		}
-		v := &visitor{conn: conn, peer: door.PeerOf(conn)}
+		v := visitors.Get().(*visitor)
+		*v = visitor{conn: conn, peer: door.PeerOf(conn)}
 		v.place = s.proxies.PlaceOfPeer(v.peer)
 		if !s.crowd.Enter(v.place) {
 			s.metrics.refused.WithLabelValues(reasonCrowd).Inc()
 			_ = conn.Close() // there is no room to say why
+			v.giveBack()
 			continue
 		}
 		s.running.Go(func() { s.handshake(ctx, v) })
