@@ -33,6 +33,11 @@
 // [Conn.Deflate]; no context is taken over from one message to the next, or it could not be shared). All forms count
 // against the ring's bytes.
 //
+// # Beats
+//
+// Heartbeats and pings go to everybody, and only the newest is worth sending. They are no topics: the hub has one frame of
+// each ([Hub.SetBeat]), and a connection a bit that says it is due ([Conn.Beat]).
+//
 // # Transports
 //
 // Nothing here ever waits for a peer, and no connection has a goroutine or a timer for writing. What a transport does not

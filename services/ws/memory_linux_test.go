@@ -102,10 +102,10 @@ func TestMemoryPerConnection(t *testing.T) {
 		}
 		_ = f.Close()
 	}
-	if got := each(after - before); got > 11.5 {
+	if got := each(after - before); got > 8.5 {
 		t.Errorf("%.2f KiB for each connection", got)
 	}
-	if got := each(int64(m.StackInuse)); got > 3.5 {
+	if got := each(int64(m.StackInuse)); got > 3 {
 		t.Errorf("%.2f KiB of stack for each connection: reading no longer fits 2 KiB", got)
 	}
 }
