@@ -24,7 +24,8 @@
 //
 //   - [State] (a value): the newest value goes, the ones between are skipped;
 //   - [Merge] (books): the entries between become one message, or a fresh snapshot when they are no longer in the ring;
-//   - [Log] (trades, closed bars): every entry goes, in order; entries that left the ring are replaced by a gap message.
+//   - [Log] (trades, closed bars): every entry goes, in order; entries that left the ring are replaced by a gap message;
+//   - [Replay] (streams of finished text): the same, but a snapshot takes the place of what left the ring.
 //
 // # Encode once
 //

@@ -181,7 +181,7 @@ func (t *Topic) SetNotice(f *Frame) {
 }
 
 // Clear forgets the entries and the value because they do not lead to the present state, whose sequence is last: every
-// subscriber of a Merge topic gets a snapshot, of a Log topic a gap.
+// subscriber of a Merge or Replay topic gets a snapshot, of a Log topic a gap.
 func (t *Topic) Clear(last market.Sequence) {
 	now := t.hub.now()
 	t.mu.Lock()
