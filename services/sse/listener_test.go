@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,26 @@ type addressed struct {
 
 func (a addressed) RemoteAddr() net.Addr { return a.addr }
 func (a addressed) Close() error         { return nil }
+
+// TestUnreadAnswers ends an edge while a peer asks and asks, and reads no answer.
+func TestUnreadAnswers(t *testing.T) {
+	l := newEvents(t)
+	e := l.edge(nil)
+	conn := e.dial()
+	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	asked := []byte(strings.Repeat("GET "+modulePath+" HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+	for err := error(nil); err == nil; {
+		_, err = conn.Write(asked)
+	}
+	began := time.Now()
+	e.end()
+	if passed := time.Since(began); passed > 2*headerTimeout {
+		t.Errorf("it takes %v", passed)
+	}
+	e.empty()
+}
 
 func TestTLS(t *testing.T) {
 	cert, keyFile, pool := testkit.Certificate(t)

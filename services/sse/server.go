@@ -230,8 +230,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		CloseOnShutdown: true, Logger: quiet{}, Concurrency: math.MaxInt32, // the crowd has its own bounds
 	}
 	ln = door.Listen(ln, s.log)
+	loans := &lending{Listener: entrance{ln, s}}
 	served := make(chan error, 1)
-	feeding.Go(func() { served <- http.Serve(lending{entrance{ln, s}}) })
+	feeding.Go(func() { served <- http.Serve(loans) })
 	var err error
 	select {
 	case <-ctx.Done():
@@ -240,9 +241,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.draining.Store(true)
 	close(s.stopping)
 	s.drain()
+	late := time.AfterFunc(headerTimeout, loans.recall) // or Shutdown would wait as long as peers take for their answers
 	if e := http.Shutdown(); err == nil {
 		err = e
 	}
+	late.Stop()
 	_ = ln.Close() // Shutdown has closed it, unless Serve had not begun
 	stop()
 	feeding.Wait()
