@@ -37,7 +37,7 @@ type Config struct {
 // DefaultConfig listens on loopback, port 8080, without TLS.
 func DefaultConfig() Config {
 	return Config{
-		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 10_000, MaxPolls: 1000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
+		Addr: "127.0.0.1:8080", MaxConns: 20_000, MaxPerIP: 1000, MaxViews: 2000, MaxPolls: 1000, MaxAge: 30 * time.Minute, Drain: 5 * time.Second,
 		RestRate: 20, RestBurst: 100,
 		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), stall: stallTimeout,
 	}

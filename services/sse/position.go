@@ -108,3 +108,12 @@ func (p position) at(parts []int) (position, bool) {
 func (p position) clone() position {
 	return position{p.parts, append([]int64(nil), p.offsets...)} // which partitions does not change
 }
+
+// longest is how long the ids of the partitions become within the next years: a log of ten million records a second in each.
+func (p position) longest() int {
+	q := position{parts: p.parts, offsets: make([]int64, len(p.parts))}
+	for i := range q.offsets {
+		q.offsets[i] = 1 << 48
+	}
+	return len(q.appendID(nil, "12345678"))
+}

@@ -40,6 +40,21 @@ func TestPosition(t *testing.T) {
 	}
 }
 
+func TestLongest(t *testing.T) {
+	parts := func(first int) (p position) {
+		for i := range maxPartitions {
+			p.parts = append(p.parts, first+i)
+		}
+		return p
+	}
+	if n := parts(0).longest(); n > maxID {
+		t.Errorf("16 partitions: %d bytes", n)
+	}
+	if n := parts(1000).longest(); n <= maxID {
+		t.Errorf("16 partitions behind a thousand others: %d bytes", n)
+	}
+}
+
 func TestBadIDs(t *testing.T) {
 	for _, id := range []string{
 		"", ".", "x", "k7q2m4xw", "k7q2m4xw.", ".s", "k7q2m4xw.*", "k7q2m4xw.AA", "k7q2m4xw.AQ", "k7q2m4xw.AQEAAA", "k7q2m4xw.AQAA",

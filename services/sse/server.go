@@ -219,7 +219,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.hub.Start()
 	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var feeding sync.WaitGroup
-	feeding.Go(func() { s.follow(feed) })
+	broken := make(chan error, 2)
+	feeding.Go(func() {
+		if err := s.follow(feed); err != nil {
+			broken <- err
+		}
+	})
 	feeding.Go(func() { s.keepTime(feed) })
 	if s.ours {
 		feeding.Go(func() { s.access.Run(feed) })
@@ -231,12 +236,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	ln = door.Listen(ln, s.log)
 	loans := &lending{Listener: entrance{ln, s}}
-	served := make(chan error, 1)
-	feeding.Go(func() { served <- http.Serve(loans) })
+	feeding.Go(func() { broken <- http.Serve(loans) })
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-served:
+	case err = <-broken:
 	}
 	s.draining.Store(true)
 	close(s.stopping)
@@ -258,17 +262,18 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// follow feeds the mirror.
-func (s *Server) follow(ctx context.Context) {
+// follow feeds the mirror, unless somebody else does. It returns an error when that can't go on.
+func (s *Server) follow(ctx context.Context) error {
 	switch {
 	case s.shared:
 	case s.cluster == nil:
 		_ = s.mirror.Run(ctx) // ends by ctx alone
 	default:
-		if err := s.mirror.Follow(ctx, s.cluster); err != nil && ctx.Err() == nil {
-			s.log.Error("reading the market ended", zap.Error(err))
+		if err := s.mirror.Follow(ctx, s.cluster); ctx.Err() == nil {
+			return fmt.Errorf("read the market: %w", err)
 		}
 	}
+	return nil
 }
 
 // quiet drops what fasthttp would log: it is about single peers, who are counted instead.

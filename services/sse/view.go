@@ -112,7 +112,7 @@ func (v *view) begin() error {
 		return err
 	}
 	v.mu.Lock()
-	tooMany := len(v.pos.parts) > maxPartitions
+	tooMany := len(v.pos.parts) > maxPartitions || v.pos.longest() > maxID
 	v.open = !tooMany
 	v.mu.Unlock()
 	if tooMany {
@@ -212,38 +212,49 @@ func (v *view) touch(in *mirror.Instrument) {
 	}
 }
 
-// beat publishes what has gathered. It is called from one goroutine.
-func (v *view) beat() {
+// taken is what a view takes along from one beat: whose value or state may have changed, and how many events each had had.
+type taken struct {
+	v      *view
+	dirty  []*item
+	events []uint32
+}
+
+// gather begins a beat. Nothing is lost between it and deliver: what changes from here on is looked at by the next beat.
+func (v *view) gather() (t taken, ok bool) {
 	if !v.due.Swap(false) {
-		return
+		return t, false
 	}
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	if !v.open {
 		v.due.Store(true)
-		v.mu.Unlock()
-		return
+		return t, false
 	}
-	dirty := v.dirty
+	t = taken{v: v, dirty: v.dirty, events: make([]uint32, len(v.dirty))}
 	v.dirty = nil
-	events := make([]uint32, len(dirty))
-	for i, it := range dirty {
+	for i, it := range t.dirty {
 		it.dirty = false
-		events[i] = it.events
+		t.events[i] = it.events
 	}
-	v.mu.Unlock()
-	looks := make([]mirror.Look, len(dirty)) // taken without the view's lock, which comes after the instrument's
-	for i, it := range dirty {
-		looks[i] = it.in.Look(v.channel, v.interval)
+	return t, true
+}
+
+// deliver ends a beat: it publishes what waits and what the looks have found.
+func (t *taken) deliver(looks *looks) {
+	v := t.v
+	seen := make([]*looked, len(t.dirty)) // without the view's lock, which comes after the instrument's
+	for i, it := range t.dirty {
+		seen[i] = looks.at(it.in, v.channel, v.interval)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var updates []update
-	for i, it := range dirty {
-		if it.events != events[i] {
+	for i, it := range t.dirty {
+		if it.events != t.events[i] {
 			v.touch(it.in) // the look may be older than an event that it would follow
 			continue
 		}
-		updates = v.look(it, &looks[i], updates)
+		updates = v.look(it, seen[i], updates)
 	}
 	if v.broken {
 		v.restart()
@@ -254,8 +265,40 @@ func (v *view) beat() {
 	}
 }
 
+// looks are those of one beat, taken once for all views. They are taken behind the last gather, so none is older than the
+// change that it is taken for.
+type looks struct{ known map[lookKey]*looked }
+
+type lookKey struct {
+	in *mirror.Instrument
+	ch market.Channel
+	iv market.Interval
+}
+
+// looked is how a channel stands, and the event that tells so; nil when there is no value.
+type looked struct {
+	mirror.Look
+	event []byte
+}
+
+func (l *looks) at(in *mirror.Instrument, ch market.Channel, iv market.Interval) *looked {
+	key := lookKey{in, ch, iv}
+	if k := l.known[key]; k != nil {
+		return k
+	}
+	k := &looked{Look: in.Look(ch, iv)}
+	if k.Value != nil {
+		k.event = appendEvent(nil, nil, eventOf[ch], k.Value)
+	}
+	if l.known == nil {
+		l.known = make(map[lookKey]*looked)
+	}
+	l.known[key] = k
+	return k
+}
+
 // look takes what has changed of an item.
-func (v *view) look(it *item, at *mirror.Look, updates []update) []update {
+func (v *view) look(it *item, at *looked, updates []update) []update {
 	if at.State != it.state || at.Why != it.why {
 		it.state, it.why = at.State, at.Why
 		updates = append(updates, update{it, v.appendStatus(nil, it, at.Sequence)})
@@ -267,7 +310,7 @@ func (v *view) look(it *item, at *mirror.Look, updates []update) []update {
 		return updates
 	}
 	if at.Value != nil && !sameValue(at.Value, it.value) {
-		updates = append(updates, update{it, appendEvent(nil, nil, eventOf[v.channel], at.Value)})
+		updates = append(updates, update{it, at.event})
 	}
 	it.value = at.Value
 	if v.channel != market.Bars {

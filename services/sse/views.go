@@ -112,9 +112,16 @@ func (s *Server) beatViews(n int) {
 		}
 	}
 	s.viewsMu.Unlock()
+	all := make([]taken, 0, len(s.beating))
 	for i, v := range s.beating {
-		v.beat()
+		if t, ok := v.gather(); ok {
+			all = append(all, t)
+		}
 		s.beating[i] = nil
+	}
+	var looks looks
+	for i := range all {
+		all[i].deliver(&looks)
 	}
 }
 

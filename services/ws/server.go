@@ -158,7 +158,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	// What feeds the clients goes on while they are sent away.
 	feed, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var feeding sync.WaitGroup
-	feeding.Go(func() { s.follow(feed) })
+	broken := make(chan error, 2)
+	feeding.Go(func() {
+		if err := s.follow(feed); err != nil {
+			broken <- err
+		}
+	})
 	feeding.Go(func() { s.keepTime(feed) })
 	if s.ours {
 		feeding.Go(func() { s.access.Run(feed) })
@@ -166,7 +171,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.workers.start()
 	// So does accept: those who come now are told to go elsewhere.
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
-	broken := make(chan error, 1)
 	ln = door.Listen(ln, s.log)
 	feeding.Go(func() { broken <- s.accept(open, ln) })
 	var err error
@@ -186,15 +190,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// follow feeds the mirror.
-func (s *Server) follow(ctx context.Context) {
+// follow feeds the mirror. It returns an error when that can't go on.
+func (s *Server) follow(ctx context.Context) error {
 	if s.cluster == nil {
 		_ = s.mirror.Run(ctx) // ends by ctx alone
-		return
+		return nil
 	}
-	if err := s.mirror.Follow(ctx, s.cluster); err != nil && ctx.Err() == nil {
-		s.log.Error("reading the market ended", zap.Error(err))
+	if err := s.mirror.Follow(ctx, s.cluster); ctx.Err() == nil {
+		return fmt.Errorf("read the market: %w", err)
 	}
+	return nil
 }
 
 // accept takes connections until ctx ends.

@@ -135,7 +135,7 @@ const (
 	sweepEvery = time.Second
 )
 
-// Follow runs the mirror and the reader that feeds it until ctx ends.
+// Follow runs the mirror and the reader that feeds it until ctx ends, or until it finds ErrRenewed.
 func (m *Mirror) Follow(ctx context.Context, cluster *stream.Cluster) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -148,10 +148,38 @@ func (m *Mirror) Follow(ctx context.Context, cluster *stream.Cluster) error {
 	m.Name(reader.LogID)
 	var clock sync.WaitGroup
 	clock.Go(func() { _ = m.Run(ctx) }) // ends by ctx alone
+	var renewed error
+	clock.Go(func() {
+		renewed = renewal(ctx, reader.LogID)
+		cancel()
+	})
 	err = reader.Run(ctx)
 	cancel()
 	clock.Wait()
-	return err
+	return errors.Join(renewed, err)
+}
+
+// ErrRenewed says that md.events is not the one that has been read so far. Sequences and offsets that clients have are of the
+// old one, so the edge must begin anew.
+var ErrRenewed = errors.New("md.events was deleted and made anew; start again")
+
+// renewal waits until the log has another name than at first, or until ctx ends.
+func renewal(ctx context.Context, name func() string) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for first := ""; ; {
+		switch now := name(); {
+		case first == "":
+			first = now
+		case now != first:
+			return ErrRenewed
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 func (m *Mirror) countPartitions(ctx context.Context, cluster *stream.Cluster) (int, error) {

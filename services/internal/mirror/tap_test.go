@@ -1,9 +1,12 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
@@ -207,6 +210,29 @@ func TestTapUnknown(t *testing.T) {
 		other.state(market.Live, market.Live, market.NoReason)
 		if len(all.begun) != 2 {
 			t.Errorf("%d instruments", len(all.begun))
+		}
+	})
+}
+
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		name := func() string {
+			switch passed := time.Since(begin); {
+			case passed < 3*time.Second:
+				return ""
+			case passed < time.Hour:
+				return "k7q2m4xw"
+			}
+			return "zzzzzzzz"
+		}
+		if err := renewal(t.Context(), name); !errors.Is(err, ErrRenewed) || time.Since(begin) > time.Hour+time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := renewal(ctx, name); err != nil {
+			t.Error(err)
 		}
 	})
 }
