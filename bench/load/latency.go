@@ -33,9 +33,8 @@ type LatencyConfig struct {
 	Cluster     *stream.Cluster // where md.raw is
 	Rate        int             // raw records per second
 	Instruments int
-	Subscribers int  // connections
-	Each        int  // instruments per connection: the book at full depth, and the trades
-	Verify      bool // the clients keep and verify books, as pkg/client does, instead of the sequences alone
+	Subscribers int // connections
+	Each        int // instruments per connection: the book at full depth, and the trades
 	Warmup      time.Duration
 	Duration    time.Duration
 	Seed        uint64
@@ -127,35 +126,29 @@ func Latency(ctx context.Context, cfg LatencyConfig) (*LatencyReport, error) {
 	group.Go(func() error { return producer.run(ctx) })
 
 	var measuring atomic.Bool
-	var clients clients
-	if cfg.Verify {
-		clients, err = cfg.subscribe(ctx, producer.market.Instruments(), &measuring)
-	} else {
-		clients, err = cfg.gather(ctx, producer.market.Instruments(), &measuring)
-	}
+	subscribers, err := cfg.subscribe(ctx, producer.market.Instruments(), &measuring)
+	defer func() {
+		for _, s := range subscribers {
+			_ = s.client.Close()
+		}
+	}()
 	if err == nil {
 		err = pause(ctx, cfg.Warmup)
 	}
 	if err != nil {
 		cancel()
-		return nil, errors.Join(err, clients.end(new(LatencyReport)), group.Wait())
+		return nil, errors.Join(err, group.Wait())
 	}
-	report, err := cfg.measure(ctx, producer, clients, &measuring)
+	report := cfg.measure(ctx, producer, subscribers, &measuring)
 	cancel()
-	if failed := group.Wait(); failed != nil && !errors.Is(failed, context.Canceled) {
-		return nil, errors.Join(err, failed)
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return nil, err
 	}
-	return report, err
-}
-
-// clients are those of a run.
-type clients interface {
-	// end closes them and adds what they saw to the report.
-	end(r *LatencyReport) error
+	return report, nil
 }
 
 // measure lets the run go on for its Duration and adds up what the subscribers saw.
-func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, all clients, measuring *atomic.Bool) (*LatencyReport, error) {
+func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, subscribers []*subscriber, measuring *atomic.Bool) *LatencyReport {
 	r := &LatencyReport{Histogram: newHistogram()}
 	sent, server, own, began := p.sent.Load(), proc.CPU(cfg.Server), ownTime(), time.Now()
 	measuring.Store(true)
@@ -166,14 +159,7 @@ func (cfg *LatencyConfig) measure(ctx context.Context, p *producer, all clients,
 	measuring.Store(false)
 	r.Sent, r.Elapsed = p.sent.Load()-sent, time.Since(began)
 	r.ServerCPU, r.LoadCPU = proc.CPU(cfg.Server)-server, ownTime()-own
-	return r, all.end(r)
-}
-
-// subscribers are clients that verify.
-type subscribers []*subscriber
-
-func (all subscribers) end(r *LatencyReport) error {
-	for _, s := range all {
+	for _, s := range subscribers {
 		_ = s.client.Close() // its callbacks have ended when this returns
 		r.Delivered += s.delivered
 		r.Lost += s.lost
@@ -184,16 +170,16 @@ func (all subscribers) end(r *LatencyReport) error {
 			r.Mismatches += stats.Mismatches
 		}
 	}
-	return nil
+	return r
 }
 
 // subscribe connects the subscribers, each with a random choice of instruments.
-func (cfg *LatencyConfig) subscribe(ctx context.Context, instruments []market.Instrument, measuring *atomic.Bool) (subscribers, error) {
+func (cfg *LatencyConfig) subscribe(ctx context.Context, instruments []market.Instrument, measuring *atomic.Bool) ([]*subscriber, error) {
 	if err := cfg.known(ctx, len(instruments)); err != nil {
 		return nil, err
 	}
 	random := rand.New(rand.NewPCG(cfg.Seed, 2)) //nolint:gosec // a reproducible choice
-	var all subscribers
+	var all []*subscriber
 	for range cfg.Subscribers {
 		s := &subscriber{measuring: measuring, hist: newHistogram()}
 		c, err := client.Dial(ctx, client.Config{URL: cfg.URL, Handler: client.Handler{

@@ -70,7 +70,6 @@ send time to the callback of a client whose book was verified. Exit code 1 when 
 	f.IntVar(&cfg.Instruments, "instruments", cfg.Instruments, "instruments")
 	f.IntVar(&cfg.Subscribers, "subscribers", cfg.Subscribers, "WebSocket connections")
 	f.IntVar(&cfg.Each, "each", cfg.Each, "instruments per connection: full book and trades")
-	f.BoolVar(&cfg.Verify, "verify", cfg.Verify, "clients keep and verify books, by pkg/client; otherwise they check sequences alone and take far less of the processors")
 	f.DurationVar(&cfg.Warmup, "warmup", cfg.Warmup, "not measured")
 	f.DurationVar(&cfg.Duration, "duration", cfg.Duration, "measured")
 	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the measured part to `FILE`")
