@@ -1,9 +1,10 @@
 package target
 
 import (
+	"bytes"
 	"context"
+	"math/rand/v2"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -112,7 +113,8 @@ type maker struct {
 	channel market.Channel
 	topics  []topic
 	levels  int // of a book update
-	id      market.TradeID
+	id      []byte
+	random  *rand.Rand // for trades, which are as different as a market's are
 	buf     []byte
 	delta   market.Delta
 }
@@ -132,8 +134,7 @@ const (
 )
 
 func newMaker(channel market.Channel, topics, size int) maker {
-	m := maker{channel: channel, levels: levels(size)}
-	m.id, _ = market.MakeTradeID(strings.Repeat("7", idLength(size))) // is short enough
+	m := maker{channel: channel, levels: levels(size), id: bytes.Repeat([]byte{'7'}, idLength(size)), random: rand.New(rand.NewPCG(1, 2))} //nolint:gosec // the same in every server
 	m.topics = make([]topic, topics)
 	for i := range m.topics {
 		t := &m.topics[i]
@@ -175,7 +176,8 @@ func (m *maker) make(n int, due int64) (wire.Template, []byte) {
 		Inst: t.inst.ID, Epoch: Epoch, Prev: t.seq - 1, Seq: t.seq, Time: market.FromMicros(due), In: market.FromMicros(due),
 	}
 	if m.channel != market.Books {
-		m.buf = wire.AppendTrade(m.buf[:0], &market.Trade{Head: head, Price: midPrice, Size: 1, Side: market.Bid, ID: m.id})
+		trade := m.trade(head)
+		m.buf = wire.AppendTrade(m.buf[:0], &trade)
 		return wire.TemplateTrade, m.buf
 	}
 	d := &m.delta
@@ -196,6 +198,22 @@ func (m *maker) make(n int, due int64) (wire.Template, []byte) {
 	d.Hash = market.Hash{Sum: t.book.Hash(), OK: true}
 	m.buf = wire.AppendDelta(m.buf[:0], d)
 	return wire.TemplateBookUpdate, m.buf
+}
+
+// trade makes a trade near the middle, with the next id of the length that was asked for.
+func (m *maker) trade(head market.Head) market.Trade {
+	for i := len(m.id) - 1; i >= 0; i-- {
+		if m.id[i]++; m.id[i] <= '9' {
+			break
+		}
+		m.id[i] = '0'
+	}
+	t := market.Trade{Head: head, Price: market.Price(midPrice - 500 + m.random.IntN(1000)), Size: market.Size(1 + m.random.IntN(100_000)), Side: market.Bid}
+	if m.random.IntN(2) == 0 {
+		t.Side = market.Ask
+	}
+	t.ID, _ = market.MakeTradeID(m.id) // is short enough
+	return t
 }
 
 // snapshot makes a topic's whole book.

@@ -175,7 +175,7 @@ func suiteCommand() *cobra.Command {
 		Use:   "suite",
 		Short: "All measurements that the edges are judged by, with their goals",
 		Long: `Runs fanout in several shapes, memory, fairness, flow and storm one after the other, then sse fanout, memory and storm, and says which
-goals are met. The whole takes about twenty-five minutes, with --quick a few. --only sse runs the event streams' part. Exit code 1 when something was wrong, not when a goal is missed.`,
+goals are met. The whole takes about twenty-five minutes, with --quick a few. --only sse: runs the event streams' part. Exit code 1 when something was wrong, not when a goal is missed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps, err := suite.Run(cmd.Context(), cmd.OutOrStdout())
