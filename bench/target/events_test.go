@@ -14,6 +14,29 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 )
 
+// bodyOf asks for something and returns the body of the answer, which comes in chunks.
+func bodyOf(t *testing.T, addr, path string) *bufio.Reader {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for line := ""; line != "\r\n"; {
+		if line, err = r.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bufio.NewReader(httputil.NewChunkedReader(r))
+}
+
 // TestFloorGathers has the floor write what was published within a while as one chunk.
 func TestFloorGathers(t *testing.T) {
 	m := newMaker(market.Trades, 1, 90)
@@ -26,23 +49,7 @@ func TestFloorGathers(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	conn, err := net.Dial("tcp", f.address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Fprint(conn, "GET /floor?topics=0 HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(conn)
-	for line := ""; line != "\r\n"; {
-		if line, err = r.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
+	body := bodyOf(t, f.address(), "/floor?topics=0")
 	const events = 100
 	for range events {
 		template, payload := m.make(0, time.Now().UnixMicro())
@@ -50,7 +57,6 @@ func TestFloorGathers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	body := bufio.NewReader(httputil.NewChunkedReader(r))
 	for seen := 0; seen < events; {
 		line, err := body.ReadString('\n')
 		if err != nil {
@@ -79,24 +85,7 @@ func TestEvents(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	conn, err := net.Dial("tcp", e.address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Fprintf(conn, "GET /v1/sse/trades?symbols=%s,%s HTTP/1.1\r\nHost: x\r\n\r\n", Sym(0), Sym(1)); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(conn)
-	for line := ""; line != "\r\n"; {
-		if line, err = r.ReadString('\n'); err != nil {
-			t.Fatal(err)
-		}
-	}
-	body := bufio.NewReader(httputil.NewChunkedReader(r))
+	body := bodyOf(t, e.address(), fmt.Sprintf("/v1/sse/trades?symbols=%s,%s", Sym(0), Sym(1)))
 	event := func(r *bufio.Reader) (text string) {
 		t.Helper()
 		for !strings.HasSuffix(text, "\n\n") {
