@@ -44,11 +44,11 @@ func TestFloorGathers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() { // after the client's end, so that nobody is waited for
 		if err := f.close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	body := bodyOf(t, f.address(), "/floor?topics=0")
 	const events = 100
 	for range events {
@@ -80,11 +80,11 @@ func TestEvents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() { // after the client's end, so that nobody is waited for
 		if err := e.close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	body := bodyOf(t, e.address(), fmt.Sprintf("/v1/sse/trades?symbols=%s,%s", Sym(0), Sym(1)))
 	event := func(r *bufio.Reader) (text string) {
 		t.Helper()
