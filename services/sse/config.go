@@ -45,7 +45,7 @@ func DefaultConfig() Config {
 
 // RegisterFlags defines the flags of this edge alone; those of Edge and Mirror are shared with other edges.
 func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.Addr, "sse-addr", c.Addr, "`ADDRESS` of the listener for SSE, REST and the dashboard; port 0 takes any free one")
+	fs.StringVar(&c.Addr, "sse-addr", c.Addr, "`ADDRESS` of the listener for SSE and REST; port 0 takes any free one")
 	fs.IntVar(&c.MaxConns, "sse-max-conns", c.MaxConns, "connections at a time")
 	fs.IntVar(&c.MaxPerIP, "sse-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
 	fs.IntVar(&c.MaxViews, "sse-max-views", c.MaxViews, "different streams (channel, symbols, rate) at a time")
