@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"strconv"
@@ -51,19 +52,11 @@ func appendChunk(dst, b []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
-// collector is a Writer into memory.
-type collector []byte
-
-func (c *collector) Write(b []byte) (int, error) {
-	*c = append(*c, b...)
-	return len(b), nil
-}
-
 // deflate compresses text into blocks that refer to nothing before them and end at a byte (RFC 1951).
 func deflate(text []byte) []byte {
-	out := collector(make([]byte, 0, len(text)/2+16))
-	_ = flate.StatelessDeflate(&out, text, false, nil) // a collector takes everything
-	return out
+	out := bytes.NewBuffer(make([]byte, 0, len(text)/2+16))
+	_ = flate.StatelessDeflate(out, text, false, nil) // a Buffer takes everything
+	return out.Bytes()
 }
 
 // gzipHeader is that of RFC 1952 without a name or a time; gzipEnd is an empty last block.

@@ -11,7 +11,7 @@ import (
 
 type metrics struct {
 	streams  prometheus.Gauge
-	batches  prometheus.Counter
+	chunks   prometheus.Counter
 	renders  [numForms]prometheus.Counter
 	ends     *prometheus.CounterVec
 	goodbyes *prometheus.CounterVec
@@ -22,7 +22,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 	m := &metrics{
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sse_streams", Help: "Streams that are open."}),
-		batches: prometheus.NewCounter(prometheus.CounterOpts{Name: "sse_chunks_total", Help: "Chunks published, each once for all clients of its stream."}),
+		chunks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "sse_chunks_total", Help: "Chunks published, each once for all clients of its stream."}),
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sse_streams_ended_total", Help: "Streams that have ended, by why: asked (goodbye), slow, gone.",
 		}, []string{"why"}),
@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) (*metrics, error) {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	all := []prometheus.Collector{
-		m.streams, m.batches, m.ends, m.goodbyes, m.tickets, m.refused, renders,
+		m.streams, m.chunks, m.ends, m.goodbyes, m.tickets, m.refused, renders,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sse_views", Help: "Different streams that are open or were a moment ago."}, func() float64 {
 			s.viewsMu.Lock()
 			defer s.viewsMu.Unlock()

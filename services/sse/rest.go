@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"bytes"
 	"encoding/json"
 	"hash/fnv"
 	"math"
@@ -371,11 +372,11 @@ var packers = sync.Pool{New: func() any {
 func pack(text []byte) []byte {
 	w := packers.Get().(*gzip.Writer)
 	defer packers.Put(w)
-	out := collector(make([]byte, 0, len(text)/3))
-	w.Reset(&out)
-	_, _ = w.Write(text) // a collector takes everything
+	out := bytes.NewBuffer(make([]byte, 0, len(text)/3))
+	w.Reset(out)
+	_, _ = w.Write(text) // a Buffer takes everything
 	_ = w.Close()
-	return out
+	return out.Bytes()
 }
 
 // mustJSON is for what holds strings, numbers and lists.

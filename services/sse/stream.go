@@ -52,12 +52,11 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		fail(ctx, *wrong)
 		return
 	}
+	defer s.leave(v) // a client that comes of this counts for itself
 	if asJSON {
-		defer s.leave(v)
 		s.poll(ctx, v)
 		return
 	}
-	defer s.leave(v) // the client that comes of this counts for itself
 	f := formOf(ctx, &p)
 	if ctx.IsHead() {
 		headOnly(ctx, f)

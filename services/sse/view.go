@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,7 +138,7 @@ func (v *view) Begin(in *mirror.Instrument, at mirror.Look) {
 		}
 	}
 	v.byInst[in] = it
-	i, _ := slices.BinarySearchFunc(v.items, in.Sym(), func(it *item, sym string) int { return compare(it.in.Sym(), sym) })
+	i, _ := slices.BinarySearchFunc(v.items, in.Sym(), func(it *item, sym string) int { return strings.Compare(it.in.Sym(), sym) })
 	v.items = slices.Insert(v.items, i, it)
 	if i, known := slices.BinarySearch(v.pos.parts, at.Partition); v.dated() && !known {
 		v.pos.parts = slices.Insert(v.pos.parts, i, at.Partition)
@@ -148,16 +149,6 @@ func (v *view) Begin(in *mirror.Instrument, at mirror.Look) {
 		it.value = nil
 		v.touch(in)
 	}
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // Event implements mirror.Tap.
@@ -370,7 +361,7 @@ func (v *view) publish(updates []update) {
 		return // an empty chunk would be the end of every client's stream
 	}
 	v.add(b, updates)
-	v.s.metrics.batches.Inc()
+	v.s.metrics.chunks.Inc()
 }
 
 // add appends text to the logs as one chunk. v.mu is held.
