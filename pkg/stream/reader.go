@@ -120,23 +120,26 @@ func (r *Reader) run(ctx context.Context, partition int) {
 
 // follow reads one partition from the snapshots on until something makes it start over.
 func (r *Reader) follow(ctx context.Context, partition int) error {
-	set, err := r.load(ctx, partition)
+	f, err := r.c.Begin(ctx, partition, r.cfg.ResumeWindow, func(s *Snapshot) error {
+		if err := r.h.Snapshot(partition, s); err != nil {
+			return fmt.Errorf("%w: %w", errHandler, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	start, end, err := r.bounds(ctx, partition, set)
-	if err != nil {
-		return err
-	}
-	f := r.c.eventFetcher(partition, start, set.markers)
 	defer f.Close()
+	if f.logID != "" {
+		r.logID.Store(&f.logID)
+	}
 	ready, lost := false, false
 	for {
-		if !ready && f.Offset() >= end {
+		if !ready && f.Ready() {
 			ready = true
 			r.h.Phase(partition, PhaseReady, nil)
 		}
-		b, err := f.next(ctx)
+		b, err := f.Next(ctx)
 		if err != nil {
 			return err
 		}
@@ -158,40 +161,15 @@ func (r *Reader) tellLost(partition int, trouble error) {
 	r.h.Phase(partition, PhaseBack, nil)
 }
 
-func (r *Reader) handle(f *eventFetcher, b *EventBatch) error {
-	r.dropped.Add(f.fence.dropped)
-	f.fence.dropped = 0
+func (r *Reader) handle(f *Follower, b *EventBatch) error {
+	r.dropped.Add(f.dropped())
 	if b.batch == nil {
 		return nil
 	}
 	if err := r.h.Batch(b); err != nil {
 		return fmt.Errorf("%w: %w", errHandler, err)
 	}
-	return b.batch.Err()
-}
-
-// load reads the partition's snapshots and hands them over.
-func (r *Reader) load(ctx context.Context, partition int) (*snapshotSet, error) {
-	_, end, err := r.c.Offsets(ctx, r.c.topics.Snapshots, partition)
-	if err != nil {
-		return nil, err
-	}
-	set, err := r.c.readSnapshots(ctx, partition, end)
-	if err != nil {
-		return nil, err
-	}
-	if set.logID != "" {
-		r.logID.Store(&set.logID)
-	}
-	newest := set.newest()
-	for i := range newest {
-		if err := r.h.Snapshot(partition, &newest[i].Snapshot); err != nil {
-			return nil, fmt.Errorf("%w: %w", errHandler, err)
-		}
-	}
-	set.first = replayFrom(newest)
-	set.parts = nil // the payloads are the handler's now
-	return set, nil
+	return b.Err()
 }
 
 // replayFrom is the first event that the snapshots may not include: the checkpoint speaks for all instruments; without
@@ -212,31 +190,12 @@ func replayFrom(newest []slottedSnapshot) int64 {
 	return from
 }
 
-// bounds returns where to begin in md.events, and the end that makes the partition ready when it is reached.
-func (r *Reader) bounds(ctx context.Context, partition int, set *snapshotSet) (start, end int64, err error) {
-	window, err := r.c.OffsetAt(ctx, r.c.topics.Events, partition, time.Now().Add(-r.cfg.ResumeWindow))
-	if err != nil {
-		return 0, 0, err
-	}
-	first, end, err := r.c.Offsets(ctx, r.c.topics.Events, partition)
-	if err != nil {
-		return 0, 0, err
-	}
-	if set.epoch >= end {
-		return 0, 0, fmt.Errorf("partition %d: %w", partition, ErrRecreated)
-	}
-	return min(max(min(set.first, window), first), end), end, nil
-}
-
-// findLogID waits for the first owner of partition 0 to name the log; only a new market lets it wait.
+// findLogID waits for the log's name; only a new market lets it wait.
 func (r *Reader) findLogID(ctx context.Context) {
-	for sleep(ctx, maxRetryPause) == nil && r.LogID() == "" {
-		_, end, err := r.c.Offsets(ctx, r.c.topics.Snapshots, 0)
-		if err != nil {
-			continue
-		}
-		if set, err := r.c.readSnapshots(ctx, 0, end); err == nil && set.logID != "" {
-			r.logID.Store(&set.logID)
-		}
+	if sleep(ctx, maxRetryPause) != nil || r.LogID() != "" {
+		return
+	}
+	if id, err := r.c.LogID(ctx); err == nil {
+		r.logID.Store(&id)
 	}
 }
