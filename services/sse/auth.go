@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // admit finds out who asks, and what they may have. When that is nothing it answers the request itself, and ok is false.
@@ -23,20 +23,20 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (grant *auth.Grant, ok bool) {
 		return s.access.Anonymous(), true
 	}
 	if wrong := exposedToken(ctx); wrong != nil {
-		fail(ctx, *wrong)
+		rest.Fail(ctx, *wrong)
 		return nil, false
 	}
-	if ticket := ctx.QueryArgs().Peek("ticket"); len(ticket) > 0 && len(bearers(ctx)) == 0 {
+	if ticket := ctx.QueryArgs().Peek("ticket"); len(ticket) > 0 && len(rest.Bearers(ctx)) == 0 {
 		grant, wrong := s.redeem(string(ticket))
 		if wrong != nil {
-			challenge(ctx, *wrong)
+			rest.Challenge(ctx, *wrong)
 			return nil, false
 		}
 		return grant, true
 	}
 	tokens := s.tokensOf(ctx)
 	if len(tokens) > 1 {
-		challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: "more than one token"})
+		rest.Challenge(ctx, rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: "more than one token"})
 		return nil, false
 	}
 	if len(tokens) == 1 {
@@ -48,7 +48,7 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (grant *auth.Grant, ok bool) {
 		return grant, true
 	}
 	if grant = s.access.Anonymous(); grant == nil {
-		challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "this server wants to know who asks: send Authorization: Bearer and a token"})
+		rest.Challenge(ctx, rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "this server wants to know who asks: send Authorization: Bearer and a token"})
 		return nil, false
 	}
 	return grant, true
@@ -56,21 +56,10 @@ func (s *Server) admit(ctx *fasthttp.RequestCtx) (grant *auth.Grant, ok bool) {
 
 // tokensOf finds the tokens that a request brings: in its header, or else in the cookie, which the browser adds by itself.
 func (s *Server) tokensOf(ctx *fasthttp.RequestCtx) []string {
-	tokens := bearers(ctx)
+	tokens := rest.Bearers(ctx)
 	if len(tokens) == 0 && s.cfg.Cookie != "" && s.trusts(ctx) {
 		if token := ctx.Request.Header.Cookie(s.cfg.Cookie); len(token) > 0 {
 			tokens = append(tokens, string(token))
-		}
-	}
-	return tokens
-}
-
-// bearers takes the tokens out of a request's headers.
-func bearers(ctx *fasthttp.RequestCtx) (tokens []string) {
-	for _, line := range ctx.Request.Header.PeekAll(fasthttp.HeaderAuthorization) {
-		scheme, token, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" "))
-		if bytes.EqualFold(scheme, []byte("Bearer")) {
-			tokens = append(tokens, string(bytes.TrimSpace(token)))
 		}
 	}
 	return tokens
@@ -112,7 +101,7 @@ func (s *Server) cors(ctx *fasthttp.RequestCtx) {
 
 // refuseToken answers that a token is not good.
 func refuseToken(ctx *fasthttp.RequestCtx, err error) {
-	p := problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: err.Error()}
+	p := rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: err.Error()}
 	switch {
 	case errors.Is(err, auth.ErrUnavailable):
 		ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(int(auth.RetryAfter.Seconds())))
@@ -120,30 +109,18 @@ func refuseToken(ctx *fasthttp.RequestCtx, err error) {
 	case errors.Is(err, auth.ErrExpired):
 		p.Code = "auth_expired"
 	}
-	challenge(ctx, p)
-}
-
-// challenge answers with a problem, and with RFC 6750's way to ask for a token.
-func challenge(ctx *fasthttp.RequestCtx, p problem) {
-	if p.Status == fasthttp.StatusUnauthorized {
-		ask := `Bearer realm="tickwire"`
-		if p.Code != "auth_required" {
-			ask += `, error="invalid_token", error_description="` + p.Detail + `"`
-		}
-		ctx.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, ask)
-	}
-	fail(ctx, p)
+	rest.Challenge(ctx, p)
 }
 
 // allowed says what keeps a client from having a topic; nil when nothing does. What is of all instruments, auth.AllSymbols,
 // is the same for all who have it, so it is for those alone who may see each of them.
-func (s *Server) allowed(g *auth.Grant, ch market.Channel, sym string, view market.View) *problem {
+func (s *Server) allowed(g *auth.Grant, ch market.Channel, sym string, view market.View) *rest.Problem {
 	denied := denial(g, ch, sym, view)
 	if denied == "" {
 		return nil
 	}
 	s.checks.Forbidden.Inc()
-	return &problem{Status: fasthttp.StatusForbidden, Code: "forbidden", Detail: ch.String() + " " + sym + ": " + denied}
+	return &rest.Problem{Status: fasthttp.StatusForbidden, Code: "forbidden", Detail: ch.String() + " " + sym + ": " + denied}
 }
 
 func denial(g *auth.Grant, ch market.Channel, sym string, view market.View) string {
@@ -157,7 +134,7 @@ func denial(g *auth.Grant, ch market.Channel, sym string, view market.View) stri
 }
 
 // permitted is allowed for every instrument of a stream.
-func (s *Server) permitted(g *auth.Grant, p *spec) *problem {
+func (s *Server) permitted(g *auth.Grant, p *spec) *rest.Problem {
 	for _, sym := range p.topics() {
 		if wrong := s.allowed(g, p.channel, sym, market.View{}); wrong != nil {
 			wrong.Param = "symbols"

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
@@ -49,7 +50,7 @@ func incoming(t testing.TB, method, path string, headers ...string) *fasthttp.Re
 }
 
 // problemOf reads the problem that a request was answered with.
-func problemOf(t testing.TB, ctx *fasthttp.RequestCtx) (p problem) {
+func problemOf(t testing.TB, ctx *fasthttp.RequestCtx) (p rest.Problem) {
 	t.Helper()
 	if err := json.Unmarshal(ctx.Response.Body(), &p); err != nil || p.Status != ctx.Response.StatusCode() {
 		t.Fatalf("%d %s: %v", ctx.Response.StatusCode(), ctx.Response.Body(), err)

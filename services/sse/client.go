@@ -12,6 +12,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // client is one stream's connection. It costs no goroutine: the hub writes, the watcher sees when the peer hangs up, and the
@@ -66,7 +67,7 @@ func (s *Server) take(ctx *fasthttp.RequestCtx, c *client, p spec, r resume) {
 				return
 			}
 		}
-		var wrong *problem
+		var wrong *rest.Problem
 		if c.view, wrong = s.enter(p); wrong != nil { // it was there a moment ago
 			s.access.Leave(c.party)
 			s.farewell(conn, head, c.form, "overload")

@@ -7,6 +7,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
 	"github.com/tickwire/tickwire/services/internal/mirror"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // discovered is what /v1/streams tells: every way to data, with its parameters. URLs are templates of RFC 6570.
@@ -35,11 +36,11 @@ type limited struct {
 }
 
 type discoveredPath struct {
-	Kind   string   `json:"kind,omitempty"` // of a stream: sse or websocket
-	URL    string   `json:"url"`
-	Ch     []string `json:"ch,omitempty"`
-	Sub    []string `json:"subprotocols,omitempty"`
-	Params []param  `json:"params"`
+	Kind   string       `json:"kind,omitempty"` // of a stream: sse or websocket
+	URL    string       `json:"url"`
+	Ch     []string     `json:"ch,omitempty"`
+	Sub    []string     `json:"subprotocols,omitempty"`
+	Params []rest.Param `json:"params"`
 }
 
 // discovery is the page of /v1/streams, made anew when the WebSocket edge has moved.
@@ -82,7 +83,7 @@ func (s *Server) discover(ws string) *discovered {
 	for ch := range market.NumChannels {
 		channels = append(channels, market.Channel(ch).String())
 	}
-	topics := []param{
+	topics := []rest.Param{
 		{Name: "depth", Values: depthParam.Values, Default: "0"},
 		{Name: "ms", Values: []string{"0", "100", "250", "1000"}, Default: "0"},
 		{Name: "iv", Values: intervalParam.Values},
@@ -94,7 +95,7 @@ func (s *Server) discover(ws string) *discovered {
 	})
 	for i := range s.endpoints {
 		e := &s.endpoints[i]
-		d.REST = append(d.REST, discoveredPath{URL: template(e.path, e.params), Params: append([]param{}, e.params...)})
+		d.REST = append(d.REST, discoveredPath{URL: template(e.path, e.params), Params: append([]rest.Param{}, e.params...)})
 	}
 	return d
 }
@@ -102,11 +103,11 @@ func (s *Server) discover(ws string) *discovered {
 // sseOf is a stream of a channel.
 func sseOf(ch market.Channel, all bool) discoveredPath {
 	path := "/v1/sse/" + ch.String()
-	params := []param{{Name: "symbols", Required: true, Most: maxSymbols}}
+	params := []rest.Param{{Name: "symbols", Required: true, Most: maxSymbols}}
 	if all {
 		path, params = path+"/all", nil
 	}
-	rate := param{Name: "rate", Default: defaultRate[ch].String()}
+	rate := rest.Param{Name: "rate", Default: defaultRate[ch].String()}
 	if ch == market.Trades {
 		rate.Values, rate.Default = []string{"0"}, "0"
 	}
@@ -118,17 +119,17 @@ func sseOf(ch market.Channel, all bool) discoveredPath {
 		params = append(params, intervalParam)
 	}
 	params = append(params,
-		param{Name: "hb", Values: []string{"event"}},
-		param{Name: "lastEventId"},
-		param{Name: "ticket"},
-		param{Name: "after"},
-		param{Name: "wait", Max: int64(maxWait.Seconds()), Default: strconv.Itoa(int(defaultWait.Seconds()))},
+		rest.Param{Name: "hb", Values: []string{"event"}},
+		rest.Param{Name: "lastEventId"},
+		rest.Param{Name: "ticket"},
+		rest.Param{Name: "after"},
+		rest.Param{Name: "wait", Max: int64(maxWait.Seconds()), Default: strconv.Itoa(int(defaultWait.Seconds()))},
 	)
 	return discoveredPath{Kind: "sse", URL: template(path, params), Ch: []string{ch.String()}, Params: params}
 }
 
 // template is a path with its query as RFC 6570 writes it.
-func template(path string, params []param) string {
+func template(path string, params []rest.Param) string {
 	names := make([]string, len(params))
 	for i, p := range params {
 		names[i] = p.Name

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/internal/sockopt"
 )
 
@@ -179,10 +180,10 @@ func (s *Server) seat(ctx *fasthttp.RequestCtx) (ok bool) {
 	}
 	switch g.sit(s.placeOf(ctx)) {
 	case door.Full:
-		s.refuseSeat(ctx, "crowd", problem{Status: fasthttp.StatusServiceUnavailable, Code: "not_ready", Detail: "too many connections; try another server"})
+		s.refuseSeat(ctx, "crowd", rest.Problem{Status: fasthttp.StatusServiceUnavailable, Code: "not_ready", Detail: "too many connections; try another server"})
 		return false
 	case door.PlaceFull:
-		s.refuseSeat(ctx, "address", problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many connections from your address"})
+		s.refuseSeat(ctx, "address", rest.Problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many connections from your address"})
 		return false
 	}
 	return true
@@ -196,7 +197,7 @@ func (s *Server) rise(ctx *fasthttp.RequestCtx) {
 }
 
 // refuseSeat says why, in a way that streams come back by.
-func (s *Server) refuseSeat(ctx *fasthttp.RequestCtx, reason string, p problem) {
+func (s *Server) refuseSeat(ctx *fasthttp.RequestCtx, reason string, p rest.Problem) {
 	s.metrics.refused.WithLabelValues(reason).Inc()
 	if ctx.IsGet() && strings.HasPrefix(string(ctx.Path()), "/v1/sse/") && !prefersJSON(ctx) {
 		s.turnAway(ctx, "overload")
@@ -204,5 +205,5 @@ func (s *Server) refuseSeat(ctx *fasthttp.RequestCtx, reason string, p problem) 
 	}
 	ctx.SetConnectionClose() // it stands where the next one wants to hear the same
 	ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "10")
-	fail(ctx, p)
+	rest.Fail(ctx, p)
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
@@ -90,7 +91,7 @@ func TestConnectionLimits(t *testing.T) {
 		t.Helper()
 		conn := e.dial()
 		resp, body := ask(t, conn, tickerPath, "X-Forwarded-For: "+from+"\r\n"+asJSON+"\r\n")
-		var p problem
+		var p rest.Problem
 		if err := json.Unmarshal(body, &p); err != nil || resp.StatusCode != want || p.Code != code || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("from %s: %s %s, want %d %s", from, resp.Status, body, want, code)
 		}

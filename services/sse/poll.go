@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 const (
@@ -17,7 +19,7 @@ const (
 func (s *Server) poll(ctx *fasthttp.RequestCtx, v *view) {
 	wait, wrong := parseWait(string(ctx.QueryArgs().Peek("wait")))
 	if wrong != nil {
-		fail(ctx, *wrong)
+		rest.Fail(ctx, *wrong)
 		return
 	}
 	h := &ctx.Response.Header
@@ -25,7 +27,7 @@ func (s *Server) poll(ctx *fasthttp.RequestCtx, v *view) {
 	ctx.SetContentType("application/json")
 	if !s.polling.tryAcquire() {
 		h.Set(fasthttp.HeaderRetryAfter, "1")
-		fail(ctx, problem{Status: 503, Code: "rate", Detail: "too many clients are waiting for answers; a stream costs this server less"})
+		rest.Fail(ctx, rest.Problem{Status: 503, Code: "rate", Detail: "too many clients are waiting for answers; a stream costs this server less"})
 		return
 	}
 	defer s.polling.release()
@@ -40,7 +42,7 @@ func (s *Server) poll(ctx *fasthttp.RequestCtx, v *view) {
 	}
 	if r.reset == "" && s.await(v, r) {
 		h.Set(fasthttp.HeaderRetryAfter, "1")
-		fail(ctx, problem{Status: 503, Code: "behind", Detail: "this server has not come to that place yet", Param: "after"})
+		rest.Fail(ctx, rest.Problem{Status: 503, Code: "behind", Detail: "this server has not come to that place yet", Param: "after"})
 		return
 	}
 	answer, changed := v.since(r)
@@ -92,7 +94,7 @@ func (v *view) nextChunk() <-chan struct{} {
 	return v.changed
 }
 
-func parseWait(v string) (time.Duration, *problem) {
+func parseWait(v string) (time.Duration, *rest.Problem) {
 	if v == "" {
 		return defaultWait, nil
 	}
@@ -101,7 +103,7 @@ func parseWait(v string) (time.Duration, *problem) {
 	}
 	d, err := time.ParseDuration(v)
 	if err != nil || d < 0 || d > maxWait {
-		return 0, &problem{Status: 400, Code: "bad_request", Detail: "from 0 to 60s, such as 25s", Param: "wait"}
+		return 0, &rest.Problem{Status: 400, Code: "bad_request", Detail: "from 0 to 60s, such as 25s", Param: "wait"}
 	}
 	return d, nil
 }

@@ -17,13 +17,15 @@ import (
 	"github.com/tickwire/tickwire/pkg/auth"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/door"
 	"github.com/tickwire/tickwire/services/internal/mirror"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // endpoint is a question that the REST API answers.
 type endpoint struct {
 	path   string // /v1/book/{sym}: the last part may be an instrument
-	params []param
+	params []rest.Param
 	serve  func(*Server, *request)
 	open   bool // to those too who can't say who they are
 }
@@ -34,11 +36,11 @@ const ofInstrument = "/{sym}"
 func (e *endpoint) name() (name string, ofOne bool) { return strings.CutSuffix(e.path, ofInstrument) }
 
 var (
-	depthParam    = param{Name: "depth", Values: []string{"0", "10", "25", "50", "100"}, Default: "50"}
-	intervalParam = param{Name: "iv", Values: intervals(), Default: market.Minute.String()}
-	tradesParam   = param{Name: "limit", Min: 1, Max: wire.MaxLast, Default: "100"}
-	barsParam     = param{Name: "limit", Min: 1, Max: wire.MaxHistory, Default: "500"}
-	beforeParam   = param{Name: "before", Max: maxMicros}
+	depthParam    = rest.Param{Name: "depth", Values: []string{"0", "10", "25", "50", "100"}, Default: "50"}
+	intervalParam = rest.Param{Name: "iv", Values: intervals(), Default: market.Minute.String()}
+	tradesParam   = rest.Param{Name: "limit", Min: 1, Max: wire.MaxLast, Default: "100"}
+	barsParam     = rest.Param{Name: "limit", Min: 1, Max: wire.MaxHistory, Default: "500"}
+	beforeParam   = rest.Param{Name: "before", Max: maxMicros}
 )
 
 // maxMicros is the greatest time that may be asked for: the year 2255. It is a whole number in JavaScript too.
@@ -46,11 +48,11 @@ const maxMicros = 9_000_000_000_000_000
 
 var endpoints = []endpoint{
 	{"/v1/instruments", nil, (*Server).instruments, false},
-	{"/v1/book" + ofInstrument, []param{depthParam}, (*Server).book, false},
-	{"/v1/trades" + ofInstrument, []param{tradesParam}, (*Server).trades, false},
+	{"/v1/book" + ofInstrument, []rest.Param{depthParam}, (*Server).book, false},
+	{"/v1/trades" + ofInstrument, []rest.Param{tradesParam}, (*Server).trades, false},
 	{"/v1/ticker", nil, (*Server).tickers, false},
 	{"/v1/ticker" + ofInstrument, nil, (*Server).ticker, false},
-	{"/v1/bars" + ofInstrument, []param{intervalParam, barsParam, beforeParam}, (*Server).bars, false},
+	{"/v1/bars" + ofInstrument, []rest.Param{intervalParam, barsParam, beforeParam}, (*Server).bars, false},
 	{"/v1/time", nil, (*Server).time, true},
 	{"/v1/streams", nil, (*Server).streams, true},
 }
@@ -79,7 +81,7 @@ type request struct {
 	ctx   *fasthttp.RequestCtx
 	grant *auth.Grant
 	sym   string
-	args  arguments
+	args  [3]string // the values of the endpoint's params, in their order
 }
 
 // rest answers a request for /v1/{name}.
@@ -94,12 +96,15 @@ func (s *Server) rest(ctx *fasthttp.RequestCtx, path string) {
 	}
 	r := request{ctx: ctx, sym: sym}
 	var ok bool
-	if r.grant, ok = s.receive(ctx, e.open, tooMany); !ok {
+	if r.grant, ok = s.receive(ctx, e.open, rest.TooMany); !ok {
 		return
 	}
-	var wrong *problem
-	if r.args, wrong = parseParams(ctx.QueryArgs(), e.params, !e.open); wrong != nil {
-		fail(ctx, *wrong)
+	besides := ""
+	if !e.open {
+		besides = "ticket" // it has been looked at already
+	}
+	if wrong := rest.ParseParams(ctx.QueryArgs(), e.params, besides, r.args[:]); wrong != nil {
+		rest.Fail(ctx, *wrong)
 		return
 	}
 	e.serve(s, &r)
@@ -110,14 +115,14 @@ const exposed = "ETag, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLi
 
 // number is an argument that is known to be one.
 func (r *request) number(i int) int64 {
-	n, _ := strconv.ParseInt(r.args[i], 10, 64) // parseParams has looked at it
+	n, _ := strconv.ParseInt(r.args[i], 10, 64) // rest.ParseParams has looked at it
 	return n
 }
 
 // find returns the instrument that the request is about, if the client may have it. Otherwise it answers.
 func (s *Server) find(r *request, ch market.Channel, view market.View) *mirror.Instrument {
 	if wrong := s.allowed(r.grant, ch, r.sym, view); wrong != nil {
-		fail(r.ctx, *wrong)
+		rest.Fail(r.ctx, *wrong)
 		return nil
 	}
 	in, err := s.mirror.Find(r.sym)
@@ -136,7 +141,7 @@ func (s *Server) unfound(r *request, err error) {
 	if p.Status == fasthttp.StatusServiceUnavailable {
 		r.ctx.Response.Header.Set(fasthttp.HeaderRetryAfter, "1")
 	}
-	fail(r.ctx, p)
+	rest.Fail(r.ctx, p)
 }
 
 func (s *Server) book(r *request) {
@@ -164,7 +169,7 @@ func (s *Server) ticker(r *request) {
 func (s *Server) bars(r *request) {
 	iv, err := market.ParseInterval(r.args[0])
 	if err != nil {
-		panic("sse: an interval that is none: " + err.Error()) // parseParams has looked at it
+		panic("sse: an interval that is none: " + err.Error()) // rest.ParseParams has looked at it
 	}
 	before := market.Time(math.MaxInt64)
 	if r.args[2] != "" {
@@ -179,7 +184,7 @@ func (s *Server) bars(r *request) {
 func (s *Server) tickers(r *request) {
 	if denied := r.grant.Allows(market.Tickers, auth.AllSymbols, market.View{}); denied != auth.Granted {
 		s.checks.Forbidden.Inc()
-		fail(r.ctx, problem{Status: fasthttp.StatusForbidden, Code: "forbidden", Detail: denied.String()})
+		rest.Fail(r.ctx, rest.Problem{Status: fasthttp.StatusForbidden, Code: "forbidden", Detail: denied.String()})
 		return
 	}
 	s.list(r, &s.tickerList, func(in *mirror.Instrument) bool {
@@ -310,7 +315,7 @@ func (s *Server) streams(r *request) { s.present(r.ctx, s.discovery(), jsonType)
 // api is what the REST API has beside the rest of the edge.
 type api struct {
 	endpoints []endpoint // which an endpoint tells of
-	limiter   *limiter
+	limiter   *door.Limiter[payer]
 	served    *served
 	findWS    func() string // where the WebSocket edge is
 	caching   string        // how long answers may be kept
@@ -326,7 +331,7 @@ type api struct {
 }
 
 func newAPI(cfg *Config, deps *Deps) (*api, error) {
-	a := &api{endpoints: endpoints, limiter: newLimiter(cfg.RestRate, cfg.RestBurst), findWS: deps.WebSocket, caching: "no-cache", openapi: digested(openapiYAML)}
+	a := &api{endpoints: endpoints, limiter: door.NewLimiter[payer](cfg.RestRate, cfg.RestBurst), findWS: deps.WebSocket, caching: "no-cache", openapi: digested(openapiYAML)}
 	if cfg.Edge.Auth.Mode != auth.None.String() {
 		a.caching = "private, no-cache"
 	}

@@ -24,7 +24,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
-	"github.com/tickwire/tickwire/services/internal/door"
+	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
@@ -128,7 +128,7 @@ func TestExamplesOfREST(t *testing.T) {
 			if r.StatusCode() != status {
 				t.Errorf("%s: %d %s", target, r.StatusCode(), r.Body())
 			}
-			doc.check(t, path, r)
+			doc.Check(t, "get", path, r)
 			if name != "" {
 				got[name] = fmt.Appendf(nil, "GET %s\n\n%s\n", target, r.Body())
 			}
@@ -188,7 +188,7 @@ func TestParameters(t *testing.T) {
 		f := func(target string, status int, code, param string) {
 			t.Helper()
 			r := get(t, s, target)
-			var p problem
+			var p rest.Problem
 			if r.StatusCode() != 200 {
 				if err := json.Unmarshal(r.Body(), &p); err != nil {
 					t.Errorf("%s: %s: %v", target, r.Body(), err)
@@ -252,7 +252,7 @@ func TestRESTNotReady(t *testing.T) {
 		if r.StatusCode() != 503 || !strings.Contains(string(r.Body()), `"not_ready"`) || header(r, "Retry-After") != "1" {
 			t.Errorf("%s: %d %s", path, r.StatusCode(), r.Body())
 		}
-		doc.check(t, path, r)
+		doc.Check(t, "get", path, r)
 	}
 	for _, path := range []string{"/v1/time", "/v1/streams", "/openapi.yaml"} {
 		if r := get(t, s, path); r.StatusCode() != 200 {
@@ -273,7 +273,7 @@ func TestConditional(t *testing.T) {
 					t.Errorf("%s with %s: %d, %s", target, match, r.StatusCode(), r.Header.String())
 				}
 				if path != openapiPath {
-					doc.check(t, path, r)
+					doc.Check(t, "get", path, r)
 				}
 			}
 			if r := get(t, s, target, `If-None-Match: W/"other"`); r.StatusCode() != 200 {
@@ -529,7 +529,7 @@ func TestRateLimit(t *testing.T) {
 			!bytes.Contains(r.Body(), []byte(`"rate"`)) || header(r, "Cache-Control") != "no-store" {
 			t.Errorf("beyond: %d %s\n%s", r.StatusCode(), r.Body(), r.Header.String())
 		}
-		doc.check(t, "/v1/book/{sym}", r)
+		doc.Check(t, "get", "/v1/book/{sym}", r)
 		time.Sleep(1100 * time.Millisecond)
 		for i, want := range []int{200, 200, 429} {
 			if r := get(t, s, "/v1/time"); r.StatusCode() != want {
@@ -537,53 +537,6 @@ func TestRateLimit(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestLimiter(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	l := newLimiter(10, 20)
-	drain := func(p payer, own float64) (n int) {
-		for l.take(p, own, now).ok {
-			n++
-		}
-		return n
-	}
-	a, b := payer{place: 1}, payer{place: 2}
-	if drain(a, 0) != 20 || drain(b, 0) != 20 || drain(payer{subject: "desk"}, 50) != 100 || drain(payer{subject: "slow"}, 0.1) != 1 {
-		t.Error("payers share a bucket, or have another's")
-	}
-	q := l.take(a, 0, now)
-	if q.ok || q.left != 0 || q.wait <= 0 || q.wait > 100*time.Millisecond || q.full < 1900*time.Millisecond || q.full > 2*time.Second {
-		t.Errorf("%+v", q)
-	}
-	// Who asks all the time is not forgotten, whatever the generations do.
-	granted := 0
-	for range 1000 {
-		now = now.Add(10 * time.Millisecond)
-		if l.take(a, 0, now).ok {
-			granted++
-		}
-	}
-	if granted < 99 || granted > 101 {
-		t.Errorf("%d in 10 seconds", granted)
-	}
-	// However many come, few are remembered.
-	for i := range 3 * maxPayers {
-		l.take(payer{place: door.Place(1000 + i)}, 0, now)
-	}
-	if n := len(l.newer) + len(l.older); n > 2*maxPayers {
-		t.Errorf("%d payers are remembered", n)
-	}
-	now = now.Add(time.Minute)
-	l.take(a, 0, now)
-	now = now.Add(time.Minute)
-	l.take(a, 0, now)
-	if n := len(l.newer) + len(l.older); n > 2 {
-		t.Errorf("%d payers are remembered who have been silent", n)
-	}
-	if l := newLimiter(0, 20); !l.take(a, 0, now).exempt || l.take(a, 3, now).limit != 3 {
-		t.Error("no limit")
-	}
 }
 
 func TestRequestMetrics(t *testing.T) {
@@ -638,7 +591,7 @@ func TestRESTTokens(t *testing.T) {
 		if r.StatusCode() != status || !strings.Contains(string(r.Body()), contains) {
 			t.Errorf("%s with %s: %d %s; want %d %s", target, scope, r.StatusCode(), r.Body(), status, contains)
 		}
-		doc.check(t, path, r)
+		doc.Check(t, "get", path, r)
 	}
 	const some = `{"channels":["ticker","book"],"symbols":["BTC-*"],"depth":25,"ms":250}`
 	f("/v1/ticker/{sym}", "BTC-USDT", some, 200, `"ticker":{`)
@@ -735,7 +688,7 @@ func FuzzREST(f *testing.F) {
 		if !json.Valid(r.Body()) {
 			t.Fatalf("%d %q", r.StatusCode(), r.Body())
 		}
-		var p problem
+		var p rest.Problem
 		switch code := r.StatusCode(); {
 		case code == 200:
 		case code != 400 && code != 404 && code != 405: // of tickets

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // handle answers a request.
@@ -27,7 +29,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	if !ctx.IsGet() && !ctx.IsHead() {
 		h.Set("Allow", "GET, HEAD, OPTIONS")
-		fail(ctx, problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "only GET, HEAD and OPTIONS"})
+		rest.Fail(ctx, rest.Problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "only GET, HEAD and OPTIONS"})
 		return
 	}
 	switch {
@@ -62,5 +64,5 @@ func (s *Server) page(ctx *fasthttp.RequestCtx, path string) {
 }
 
 func notFound(ctx *fasthttp.RequestCtx) {
-	fail(ctx, problem{Status: fasthttp.StatusNotFound, Code: "bad_request", Detail: "there is nothing here; /v1/streams lists what there is"})
+	rest.Fail(ctx, rest.Problem{Status: fasthttp.StatusNotFound, Code: "bad_request", Detail: "there is nothing here; /v1/streams lists what there is"})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // spec is what a client asks for, in canonical form: equal wishes are equal specs.
@@ -49,15 +50,15 @@ func (p *spec) key() string {
 type parameter func(name string) string
 
 // parseSpec reads the request for /v1/sse/{name}. It says which parameter is wrong.
-func parseSpec(name string, query parameter) (p spec, wrong *problem) {
+func parseSpec(name string, query parameter) (p spec, wrong *rest.Problem) {
 	base, all := strings.CutSuffix(name, "/all")
 	ch, ok := streamed[base]
 	if !ok || all && ch != market.Tickers {
-		return p, &problem{Status: 404, Code: "unknown_channel", Detail: "streams are ticker, bbo, trades, bars, and ticker/all"}
+		return p, &rest.Problem{Status: 404, Code: "unknown_channel", Detail: "streams are ticker, bbo, trades, bars, and ticker/all"}
 	}
 	p = spec{channel: ch, all: all, rate: defaultRate[ch], beats: query("hb") == "event"}
-	bad := func(param, format string, args ...any) (spec, *problem) {
-		return p, &problem{Status: 400, Code: "bad_request", Detail: fmt.Sprintf(format, args...), Param: param}
+	bad := func(param, format string, args ...any) (spec, *rest.Problem) {
+		return p, &rest.Problem{Status: 400, Code: "bad_request", Detail: fmt.Sprintf(format, args...), Param: param}
 	}
 	if v := query("hb"); v != "" && v != "event" {
 		return bad("hb", "event, or nothing")

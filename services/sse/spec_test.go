@@ -3,10 +3,12 @@ package sse
 import (
 	"strings"
 	"testing"
+
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 func TestSpec(t *testing.T) {
-	parse := func(name, query string) (spec, *problem) {
+	parse := func(name, query string) (spec, *rest.Problem) {
 		return parseSpec(name, func(param string) string {
 			for _, pair := range strings.Split(query, "&") {
 				if k, v, _ := strings.Cut(pair, "="); k == param {

@@ -14,19 +14,20 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // stream answers a request for /v1/sse/{name}: with a stream, or for those who prefer JSON with one answer.
 func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 	p, wrong := parseSpec(name, func(param string) string { return string(ctx.QueryArgs().Peek(param)) })
 	if wrong != nil {
-		fail(ctx, *wrong)
+		rest.Fail(ctx, *wrong)
 		return
 	}
 	asJSON := prefersJSON(ctx)
 	grant, ok := s.receive(ctx, false, func(ctx *fasthttp.RequestCtx) {
 		if asJSON || ctx.IsHead() {
-			tooMany(ctx)
+			rest.TooMany(ctx)
 			return
 		}
 		s.turnAway(ctx, "overload") // many may come back at once from behind one address
@@ -35,7 +36,7 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		return
 	}
 	if wrong := s.permitted(grant, &p); wrong != nil {
-		fail(ctx, *wrong)
+		rest.Fail(ctx, *wrong)
 		return
 	}
 	if s.draining.Load() && !asJSON && !ctx.IsHead() {
@@ -49,7 +50,7 @@ func (s *Server) stream(ctx *fasthttp.RequestCtx, name string) {
 		s.turnAway(ctx, "overload") // which passes, and browsers have to come back then
 		return
 	default:
-		fail(ctx, *wrong)
+		rest.Fail(ctx, *wrong)
 		return
 	}
 	defer s.leave(v) // a client that comes of this counts for itself

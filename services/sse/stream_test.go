@@ -24,6 +24,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 func TestMain(m *testing.M) {
@@ -1091,7 +1092,7 @@ func TestRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		var p problem
+		var p rest.Problem
 		if code != "" && (resp.Header.Get("Content-Type") != "application/problem+json" || json.Unmarshal(body, &p) != nil) {
 			t.Errorf("%s %s: %s", method, path, body)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/tickwire/tickwire/pkg/auth"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 const (
@@ -107,11 +108,11 @@ func (t *tickets) drop(e *list.Element) {
 }
 
 // redeem finds out who asks by a ticket.
-func (s *Server) redeem(text string) (*auth.Grant, *problem) {
+func (s *Server) redeem(text string) (*auth.Grant, *rest.Problem) {
 	g := s.tickets.take(text)
 	if g == nil {
 		s.metrics.tickets.WithLabelValues("refused").Inc()
-		return nil, &problem{
+		return nil, &rest.Problem{
 			Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Param: "ticket",
 			Detail: "the ticket is not good: each is for one request within a minute, at the server that gave it",
 		}
@@ -119,11 +120,11 @@ func (s *Server) redeem(text string) (*auth.Grant, *problem) {
 	s.metrics.tickets.WithLabelValues("used").Inc()
 	// Much may have happened since it was given.
 	if g.Expired(time.Now()) {
-		return nil, &problem{Status: fasthttp.StatusUnauthorized, Code: "auth_expired", Detail: auth.ErrExpired.Error(), Param: "ticket"}
+		return nil, &rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_expired", Detail: auth.ErrExpired.Error(), Param: "ticket"}
 	}
 	now, err := s.access.Renew(g)
 	if err != nil {
-		return nil, &problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: err.Error(), Param: "ticket"}
+		return nil, &rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_failed", Detail: err.Error(), Param: "ticket"}
 	}
 	return now, nil
 }
@@ -132,7 +133,7 @@ func (s *Server) redeem(text string) (*auth.Grant, *problem) {
 var secretParams = []string{"token", "access_token", "api_key", "apikey", "jwt", "bearer"}
 
 // exposedToken says that a request has a token in its address, where only tickets may be.
-func exposedToken(ctx *fasthttp.RequestCtx) *problem {
+func exposedToken(ctx *fasthttp.RequestCtx) *rest.Problem {
 	const detail = "a token does not belong into an address, where others may read it: send Authorization: Bearer, or a ticket of POST /v1/ticket; better replace this token"
 	args := ctx.QueryArgs()
 	if args.Len() == 0 {
@@ -140,11 +141,11 @@ func exposedToken(ctx *fasthttp.RequestCtx) *problem {
 	}
 	for _, name := range secretParams {
 		if args.Has(name) {
-			return &problem{Status: fasthttp.StatusBadRequest, Code: "bad_request", Detail: detail, Param: name}
+			return &rest.Problem{Status: fasthttp.StatusBadRequest, Code: "bad_request", Detail: detail, Param: name}
 		}
 	}
 	if text := string(args.Peek("ticket")); len(text) != ticketLength && (strings.Contains(text, ".") || strings.HasPrefix(text, "tw_")) {
-		return &problem{Status: fasthttp.StatusBadRequest, Code: "bad_request", Detail: detail, Param: "ticket"}
+		return &rest.Problem{Status: fasthttp.StatusBadRequest, Code: "bad_request", Detail: detail, Param: "ticket"}
 	}
 	return nil
 }
@@ -155,15 +156,15 @@ func (s *Server) giveTicket(ctx *fasthttp.RequestCtx) {
 	h.Set(fasthttp.HeaderCacheControl, "no-store")
 	if !ctx.IsPost() {
 		h.Set(fasthttp.HeaderAllow, "POST, OPTIONS")
-		fail(ctx, problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "tickets are given by POST"})
+		rest.Fail(ctx, rest.Problem{Status: fasthttp.StatusMethodNotAllowed, Code: "bad_request", Detail: "tickets are given by POST"})
 		return
 	}
 	ignored := s.access.Mode() == auth.None // nobody looks at the ticket
-	if !ignored && len(bearers(ctx)) == 0 {
-		challenge(ctx, problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "a ticket is given for a token: send Authorization: Bearer"})
+	if !ignored && len(rest.Bearers(ctx)) == 0 {
+		rest.Challenge(ctx, rest.Problem{Status: fasthttp.StatusUnauthorized, Code: "auth_required", Detail: "a ticket is given for a token: send Authorization: Bearer"})
 		return
 	}
-	g, ok := s.receive(ctx, ignored, tooMany)
+	g, ok := s.receive(ctx, ignored, rest.TooMany)
 	if !ok {
 		return
 	}
@@ -173,7 +174,7 @@ func (s *Server) giveTicket(ctx *fasthttp.RequestCtx) {
 		if err := s.tickets.give(id, g); err != nil {
 			s.metrics.tickets.WithLabelValues("full").Inc()
 			h.Set(fasthttp.HeaderRetryAfter, "10")
-			fail(ctx, problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: err.Error()})
+			rest.Fail(ctx, rest.Problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: err.Error()})
 			return
 		}
 		s.metrics.tickets.WithLabelValues("given").Inc()

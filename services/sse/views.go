@@ -5,10 +5,11 @@ import (
 	"time"
 
 	"github.com/tickwire/tickwire/services/internal/mirror"
+	"github.com/tickwire/tickwire/services/internal/rest"
 )
 
 // enter returns the view of a spec, which it makes if there is none, and counts a client in. Whoever has it leaves it.
-func (s *Server) enter(p spec) (*view, *problem) {
+func (s *Server) enter(p spec) (*view, *rest.Problem) {
 	if p.dated() && s.logID() == "" {
 		return nil, whyNot(mirror.ErrNotReady)
 	}
@@ -23,7 +24,7 @@ func (s *Server) enter(p spec) (*view, *problem) {
 		}
 		if len(s.views) >= s.cfg.MaxViews {
 			s.viewsMu.Unlock()
-			return nil, &problem{Status: 503, Code: "not_ready", Detail: "too many different streams are open; ask for fewer symbols in common combinations, or later"}
+			return nil, &rest.Problem{Status: 503, Code: "not_ready", Detail: "too many different streams are open; ask for fewer symbols in common combinations, or later"}
 		}
 		v = newView(s, p)
 		s.views[key] = v
@@ -50,15 +51,15 @@ func (s *Server) enter(p spec) (*view, *problem) {
 }
 
 // whyNot is what a client hears of a view that can't begin.
-func whyNot(err error) *problem {
+func whyNot(err error) *rest.Problem {
 	var unknown *mirror.UnknownError
 	switch {
 	case errors.As(err, &unknown):
-		return &problem{Status: 404, Code: "unknown_symbol", Detail: unknown.Error(), Param: "symbols"}
+		return &rest.Problem{Status: 404, Code: "unknown_symbol", Detail: unknown.Error(), Param: "symbols"}
 	case errors.Is(err, errPartitions):
-		return &problem{Status: 400, Code: "bad_request", Detail: "the symbols lie in more than 16 partitions; ask for fewer in one stream", Param: "symbols"}
+		return &rest.Problem{Status: 400, Code: "bad_request", Detail: "the symbols lie in more than 16 partitions; ask for fewer in one stream", Param: "symbols"}
 	}
-	return &problem{Status: 503, Code: "not_ready", Detail: "this server is still reading the market's state; try again in a second"}
+	return &rest.Problem{Status: 503, Code: "not_ready", Detail: "this server is still reading the market's state; try again in a second"}
 }
 
 // dropUnused makes room for a view, unless all have clients: nobody is kept out by those that linger. viewsMu is held.
