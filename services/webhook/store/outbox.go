@@ -7,22 +7,24 @@ import (
 
 // Lease is the right to be the only owner of a partition or of a delivery slot. Each new owner has a greater epoch.
 type Lease struct {
-	Kind  string // LeasePartition or LeaseSlot
+	Kind  string // KindPartition or KindSlot
 	N     int
 	Epoch int64
 }
 
 // The kinds of leases.
 const (
-	LeasePartition = "partition"
-	LeaseSlot      = "slot"
+	KindPartition = "partition"
+	KindSlot      = "slot"
 )
 
 // Slots is how many delivery slots there are.
 const Slots = 64
 
 // SlotOf is the slot of an endpoint's deliveries.
-func SlotOf(endpoint int64) int { return int(uint64(endpoint) % Slots) }
+func SlotOf(endpoint int64) int {
+	return int(uint64(endpoint) * 0x9e3779b97f4a7c15 >> 58) // an id's low bits are the process's number
+}
 
 // ErrFenced is what commits return that name an epoch which is not the lease's any more.
 var ErrFenced = errors.New("the lease has another owner")
