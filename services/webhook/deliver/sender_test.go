@@ -1,0 +1,523 @@
+package deliver
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tickwire/tickwire/services/internal/testkit"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// faked runs a test in a bubble, with a sender whose requests are answered by f.
+func faked(t *testing.T, m *memory, f func(*http.Request) (*http.Response, error), test func(t *testing.T, s *Sender)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m.queued = make(chan int64, 1024) // of the bubble
+		s := sender(t, m, nil)
+		s.client = &http.Client{Transport: round(f), CheckRedirect: s.client.CheckRedirect}
+		test(t, s)
+	})
+}
+
+func TestDelivers(t *testing.T) {
+	var mu sync.Mutex
+	bodies := map[string]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		if err := accepts(r, b); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		bodies[r.Header.Get("webhook-id")] = string(b)
+	}))
+	defer server.Close()
+	m := newMemory(endpoint(1, server.URL), endpoint(2, server.URL), endpoint(3, server.URL))
+	m.add(1, 500, nil)
+	start(t, sender(t, m, nil))
+	m.add(2, 500, nil)
+	m.add(3, 1, nil)
+	testkit.Eventually(t, 20*time.Second, func() error {
+		if n := m.count(store.DeliveryDelivered); n != 1001 {
+			return errors.New("not all delivered")
+		}
+		return nil
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for _, j := range m.byNum {
+		if bodies[j.Event.ID] != string(j.Event.Body) {
+			t.Fatalf("%s: %s", j.Event.ID, bodies[j.Event.ID])
+		}
+	}
+	if len(m.attempts) != 1001 {
+		t.Errorf("%d attempts", len(m.attempts))
+	}
+}
+
+// TestBackoff goes through both profiles, attempt by attempt, against an endpoint that never takes anything.
+func TestBackoff(t *testing.T) {
+	f := func(profile store.Profile, attempts int, total time.Duration) {
+		t.Helper()
+		ep := endpoint(1, "http://example.com/")
+		ep.Profile = profile
+		m := newMemory(ep)
+		var at []time.Time
+		faked(t, m, func(*http.Request) (*http.Response, error) {
+			at = append(at, time.Now())
+			return reply(500), nil
+		}, func(t *testing.T, s *Sender) {
+			start(t, s)
+			num := m.add(1, 1, nil)[0]
+			time.Sleep(total*13/10 + time.Hour)
+			if d := m.delivery(num); d.State != store.DeliveryExhausted || d.Attempts != attempts {
+				t.Errorf("%s: %+v", profile, d)
+			}
+			if len(at) != attempts {
+				t.Fatalf("%s: %d attempts", profile, len(at))
+			}
+			for i, wait := range profiles[profile] {
+				// The breaker may hold an attempt back by a minute and a bit.
+				got := at[i+1].Sub(at[i])
+				if got < wait*8/10 || got > max(wait*12/10, 75*time.Second)+time.Second {
+					t.Errorf("%s: attempt %d came after %v, want about %v", profile, i+2, got, wait)
+				}
+			}
+			if !slices.Contains(m.types(), store.TypeDeliveryExhausted) {
+				t.Errorf("%s: events %v", profile, m.types())
+			}
+		})
+	}
+	f(store.ProfileRealtime, 9, 4*time.Hour+21*time.Minute+21*time.Second)
+	f(store.ProfileStandard, 10, 75*time.Hour+35*time.Minute+5*time.Second)
+}
+
+func TestJitter(t *testing.T) {
+	low, high := time.Hour, time.Duration(0)
+	for range 10_000 {
+		d := jitter(time.Minute)
+		low, high = min(low, d), max(high, d)
+	}
+	if low < 48*time.Second || low > 49*time.Second || high > 72*time.Second || high < 71*time.Second {
+		t.Errorf("from %v to %v", low, high)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 5, 6, 7, 8, 9, 0, time.UTC)
+	f := func(text string, want time.Duration) {
+		t.Helper()
+		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+	f("", 0)
+	f("0", 0)
+	f(" 17 ", 17*time.Second)
+	f("86400", 24*time.Hour)
+	f("86401", 24*time.Hour)
+	f("99999999999999999999999", 24*time.Hour)
+	f("-5", 0)
+	f("1.5", 0)
+	f("soon", 0)
+	f("Wed, 06 May 2026 07:09:09 GMT", time.Minute)
+	f("Wed, 06 May 2026 07:00:00 GMT", 0)
+	f("Wed, 06 May 2054 07:00:00 GMT", 24*time.Hour)
+	f("Wednesday, 06-May-26 07:09:09 GMT", time.Minute)
+}
+
+// TestRetryAfterPauses: what an endpoint asks for holds for all that goes to it, and for nobody else.
+func TestRetryAfterPauses(t *testing.T) {
+	m := newMemory(endpoint(1, "http://one.example/"), endpoint(2, "http://two.example/"))
+	var mu sync.Mutex
+	var asked, again, other time.Time
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Host == "two.example" {
+			other = time.Now()
+			return reply(204), nil
+		}
+		if asked.IsZero() {
+			asked = time.Now()
+			return reply(503, "Retry-After", "7200"), nil
+		}
+		if again.IsZero() {
+			again = time.Now()
+		}
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 1, nil)
+		time.Sleep(time.Minute)
+		m.add(1, 50, nil)
+		m.add(2, 1, nil)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		if n := m.readsOf(1); n > 3 || other.IsZero() {
+			t.Errorf("%d reads of the paused endpoint's queue; the other got its own at %v", n, other)
+		}
+		mu.Unlock()
+		time.Sleep(2*time.Hour + time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if wait := again.Sub(asked); wait < 2*time.Hour || wait > 2*time.Hour+2*time.Second {
+			t.Errorf("again after %v", wait)
+		}
+		if n := m.count(store.DeliveryDelivered); n != 52 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
+func TestGoneDisables(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var requests atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		if requests.Add(1) <= 3 {
+			return reply(200), nil
+		}
+		return reply(410), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 100, nil)
+		time.Sleep(time.Hour)
+		if ep := m.endpoints[1]; ep.State != store.EndpointDisabled || ep.Why != "gone" {
+			t.Errorf("%s, %s", ep.State, ep.Why)
+		}
+		if requests.Load() > 3+10 || m.count(store.DeliveryHeld) != 97 {
+			t.Errorf("%d requests; %d held", requests.Load(), m.count(store.DeliveryHeld))
+		}
+		if got := m.types(); !slices.Equal(got, []string{store.TypeEndpointDisabled}) {
+			t.Errorf("events %v", got)
+		}
+		// Enabled again, what was held is queued by the store, and goes out.
+		requests.Store(-1000)
+		m.mu.Lock()
+		for _, j := range m.byNum {
+			if j.Delivery.State == store.DeliveryHeld {
+				j.Delivery.State, j.Delivery.NextAt = store.DeliveryQueued, time.Now()
+			}
+		}
+		m.mu.Unlock()
+		m.change(1, func(ep *store.Endpoint) { ep.State, ep.Health = store.EndpointEnabled, store.Health{} })
+		time.Sleep(time.Minute)
+		if n := m.count(store.DeliveryDelivered); n != 100 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
+// TestInFlightAndRate: never more requests at a time than the endpoint takes, nor more in a second.
+func TestInFlightAndRate(t *testing.T) {
+	ep := endpoint(1, "http://example.com/")
+	ep.MaxInFlight = 7
+	m := newMemory(ep)
+	var flying, most, total atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		n := flying.Add(1)
+		for {
+			old := most.Load()
+			if n <= old || most.CompareAndSwap(old, n) {
+				break
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		flying.Add(-1)
+		total.Add(1)
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		stop := start(t, s)
+		m.add(1, 700, nil)
+		time.Sleep(5 * time.Second)
+		if most.Load() != 7 || total.Load() < 330 || total.Load() > 350 {
+			t.Errorf("%d at a time, %d in five seconds", most.Load(), total.Load())
+		}
+		m.change(1, func(ep *store.Endpoint) { ep.Rate = 5 })
+		time.Sleep(2 * time.Second) // until it has been noticed
+		before := total.Load()
+		time.Sleep(20 * time.Second)
+		if n := total.Load() - before; math.Abs(float64(n)-100) > 3 {
+			t.Errorf("%d in 20 s, at 5 a second", n)
+		}
+		stop()
+	})
+}
+
+// TestFair: an endpoint with a backlog takes turns with one that gets an event now and then, though there is room for very
+// few requests.
+func TestFair(t *testing.T) {
+	m := newMemory(endpoint(1, "http://one.example/"), endpoint(2, "http://two.example/"))
+	var worst atomic.Int64
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		time.Sleep(10 * time.Millisecond)
+		if r.URL.Host == "two.example" {
+			m.mu.Lock()
+			worst.Store(max(worst.Load(), int64(time.Since(m.byNum[m.last].Delivery.Created))))
+			m.mu.Unlock()
+		}
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		s.cfg.InFlight = 2
+		start(t, s)
+		m.add(1, 10_000, nil)
+		for range 20 {
+			time.Sleep(time.Second)
+			m.add(2, 1, func(_ int, j *store.Job) { j.Delivery.Created = time.Now() })
+		}
+		time.Sleep(time.Second)
+		if d := time.Duration(worst.Load()); d == 0 || d > 25*time.Millisecond {
+			t.Errorf("the other endpoint waited %v", d)
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.most > maxPage {
+			t.Errorf("%d read at once", m.most)
+		}
+	})
+}
+
+// TestBreaker: an endpoint that never answers is asked now and then, and nothing of it is read meanwhile. When it is well
+// again, everything goes out.
+func TestBreaker(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var dead atomic.Bool
+	dead.Store(true)
+	var requests atomic.Int64
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		requests.Add(1)
+		if dead.Load() {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 1000, nil)
+		time.Sleep(5 * time.Minute)
+		requests.Store(0)
+		reads := m.readsOf(1)
+		time.Sleep(time.Hour)
+		reads = m.readsOf(1) - reads
+		if n := int(requests.Load()); n < 40 || n > 60 || reads > 2*n {
+			t.Errorf("%d requests, %d reads in an hour", n, reads)
+		}
+		if got := m.types(); !slices.Equal(got, []string{store.TypeEndpointFailing}) {
+			t.Errorf("events %v", got)
+		}
+		dead.Store(false)
+		time.Sleep(4 * time.Hour)
+		if n := m.count(store.DeliveryDelivered); n != 1000 {
+			t.Errorf("%d delivered", n)
+		}
+		if got := m.types(); !slices.Equal(got, []string{store.TypeEndpointFailing, store.TypeEndpointRecovered}) {
+			t.Errorf("events %v", got)
+		}
+	})
+}
+
+func TestDisabledAfterDays(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(500), nil }, func(t *testing.T, s *Sender) {
+		start(t, s)
+		for day := range 8 {
+			m.add(1, 3, nil)
+			time.Sleep(24 * time.Hour)
+			m.mu.Lock()
+			state := m.endpoints[1].State
+			m.mu.Unlock()
+			if (state == store.EndpointDisabled) != (day >= 5) {
+				t.Errorf("day %d: %s", day, state)
+			}
+		}
+		if ep := m.endpoints[1]; ep.Why != "failing" {
+			t.Error(ep.Why)
+		}
+	})
+}
+
+// TestOrder: the deliveries of a key go out one after the other, also when one has to be tried again; other keys go on.
+func TestOrder(t *testing.T) {
+	ep := endpoint(1, "http://example.com/")
+	ep.Ordering = store.OrderAlert
+	m := newMemory(ep)
+	var mu sync.Mutex
+	got := map[int64][]string{}
+	failed := map[string]int{}
+	keys := map[string]int64{}
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		defer mu.Unlock()
+		id := r.Header.Get("webhook-id")
+		if failed[id]++; failed[id] <= 2 && id[len(id)-1] == '5' {
+			return reply(500), nil
+		}
+		got[keys[id]] = append(got[keys[id]], id)
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 300, func(i int, j *store.Job) {
+			j.Delivery.Key = int64(i%3 + 1)
+			keys[j.Event.ID] = j.Delivery.Key
+		})
+		time.Sleep(time.Hour)
+		if n := m.count(store.DeliveryDelivered); n != 300 {
+			t.Errorf("%d delivered", n)
+		}
+		for key, ids := range got {
+			if len(ids) != 100 || !slices.IsSorted(ids) {
+				t.Errorf("key %d: %v", key, ids)
+			}
+		}
+	})
+}
+
+// TestBatches: deliveries that shared a request share it at each attempt.
+func TestBatches(t *testing.T) {
+	ep := endpoint(1, "http://example.com/")
+	ep.Batch, ep.MaxInFlight = 10, 2
+	m := newMemory(ep)
+	bodies := map[string]string{}
+	requests := map[string]int{}
+	var mu sync.Mutex
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if err := accepts(r, b); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		id := r.Header.Get("webhook-id")
+		if requests[id]++; requests[id] > 1 && bodies[id] != string(b) {
+			t.Errorf("%s: %s, before %s", id, b, bodies[id])
+		}
+		bodies[id] = string(b)
+		if requests[id] < 3 {
+			return reply(500), nil
+		}
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		stop := start(t, s)
+		m.add(1, 95, nil)
+		time.Sleep(3 * time.Second)
+		stop()
+		s = sender(t, m, nil) // another one goes on with the same batches
+		s.client = &http.Client{Transport: round(func(r *http.Request) (*http.Response, error) {
+			b, err := io.ReadAll(r.Body)
+			if id := r.Header.Get("webhook-id"); err != nil || bodies[id] != "" && bodies[id] != string(b) {
+				t.Errorf("%s: %s, before %s", id, b, bodies[id])
+			}
+			return reply(200), nil
+		})}
+		start(t, s)
+		time.Sleep(3 * time.Hour)
+		if n := m.count(store.DeliveryDelivered); n != 95 {
+			t.Errorf("%d delivered", n)
+		}
+	})
+}
+
+// TestOutboxFails: outcomes that can't be committed are kept until they can, and nothing is sent twice.
+func TestOutboxFails(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var requests atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		requests.Add(1)
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		broken := true
+		m.finish = func([]store.Outcome) error {
+			if broken {
+				return errors.New("disk full")
+			}
+			return nil
+		}
+		start(t, s)
+		m.add(1, 10_000, nil)
+		time.Sleep(time.Minute)
+		if n := requests.Load(); n < 100 || n > maxPending+100 {
+			t.Errorf("%d requests without a commit", n)
+		}
+		m.mu.Lock()
+		broken = false
+		m.mu.Unlock()
+		time.Sleep(time.Minute)
+		if n := m.count(store.DeliveryDelivered); n != 10_000 || requests.Load() != 10_000 {
+			t.Errorf("%d delivered by %d requests", n, requests.Load())
+		}
+	})
+}
+
+// TestFenced: a sender whose lease is gone stops sending for that slot.
+func TestFenced(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var requests atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		requests.Add(1)
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		m.finish = func([]store.Outcome) error { return store.ErrFenced }
+		ctx, cancel := contextFor(t)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(time.Second)
+		m.add(1, 10_000, nil)
+		time.Sleep(time.Minute)
+		if n := requests.Load(); n == 0 || n > 300 {
+			t.Errorf("%d requests", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestCancelInFlight: a delivery that is cancelled while its request is on its way is not tried again.
+func TestCancelInFlight(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var requests atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		requests.Add(1)
+		time.Sleep(time.Second)
+		return reply(500), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		num := m.add(1, 1, nil)[0]
+		time.Sleep(500 * time.Millisecond)
+		m.mu.Lock()
+		m.byNum[num].Delivery.State = store.DeliveryCancelled
+		m.mu.Unlock()
+		m.tell(1)
+		time.Sleep(24 * time.Hour)
+		if d := m.delivery(num); requests.Load() != 1 || d.State != store.DeliveryCancelled || d.Attempts != 1 {
+			t.Errorf("%d requests, %+v", requests.Load(), d)
+		}
+		// Sent again, it is a new round, marked as asked for.
+		m.mu.Lock()
+		d := &m.byNum[num].Delivery
+		d.State, d.Round, d.NextAt = store.DeliveryQueued, 0, time.Now()
+		m.mu.Unlock()
+		m.tell(1)
+		time.Sleep(2 * time.Second)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if last := m.attempts[len(m.attempts)-1]; last.N != 2 || !last.Manual {
+			t.Errorf("%+v", last)
+		}
+	})
+}
