@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// mulDiv returns a*b/c rounded towards zero, saturating; c is positive.
-func mulDiv(a, b, c int64) int64 {
+// MulDiv returns a*b/c rounded towards zero, held at the ends of int64; c is positive.
+func MulDiv(a, b, c int64) int64 {
 	neg := (a < 0) != (b < 0)
 	hi, lo := bits.Mul64(magnitude(a), magnitude(b))
 	if hi >= uint64(c) {

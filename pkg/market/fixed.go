@@ -96,14 +96,14 @@ func Decimals[T ~string | ~[]byte](s T) int {
 }
 
 // AppendFixed appends the mantissa v at the given scale as a decimal number in its shortest form: no trailing zeros, and
-// no point without a fraction. ParseFixed reads it back.
+// no point without a fraction. ParseFixed reads it back. The scale may be up to two above MaxScale, as that of a mean of prices is.
 func AppendFixed[T ~int64](dst []byte, v T, scale uint8) []byte {
 	u := uint64(v)
 	if v < 0 {
 		dst = append(dst, '-')
 		u = -u
 	}
-	var digits [20]byte
+	var digits [MaxScale + 4]byte
 	i, places := len(digits), int(scale)
 	for places > 0 && u%10 == 0 { // trailing zeros
 		u /= 10
@@ -123,5 +123,5 @@ func AppendFixed[T ~int64](dst []byte, v T, scale uint8) []byte {
 
 // MulFixed returns price times size at the price scale, rounded towards zero, for a size at sizeScale. It saturates.
 func MulFixed(p Price, s Size, sizeScale uint8) int64 {
-	return mulDiv(int64(p), int64(s), pow10[sizeScale])
+	return MulDiv(int64(p), int64(s), pow10[sizeScale])
 }
