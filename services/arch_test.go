@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 var rooms = map[string][]string{
 	"services/webhook/store":   {"pkg/market"},
 	"services/webhook/deliver": {"services/webhook/store", "pkg/signature"},
+	"services/webhook/rule":    {"pkg/market", "pkg/book", "pkg/wire", "pkg/stream", "pkg/bar"},
 }
 
 // fences says which libraries stay behind which of our packages, tests included.
