@@ -50,7 +50,7 @@ func (s *Server) spend(ctx *fasthttp.RequestCtx, p payer, own float64, refuse fu
 	if q.OK {
 		return true
 	}
-	s.served.limited.Inc()
+	s.served.Limited.Inc()
 	refuse(ctx)
 	return false
 }

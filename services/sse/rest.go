@@ -316,7 +316,7 @@ func (s *Server) streams(r *request) { s.present(r.ctx, s.discovery(), jsonType)
 type api struct {
 	endpoints []endpoint // which an endpoint tells of
 	limiter   *door.Limiter[payer]
-	served    *served
+	served    *rest.Served
 	findWS    func() string // where the WebSocket edge is
 	caching   string        // how long answers may be kept
 	openapi   *mirror.Page
@@ -336,7 +336,7 @@ func newAPI(cfg *Config, deps *Deps) (*api, error) {
 		a.caching = "private, no-cache"
 	}
 	var err error
-	a.served, err = newServed(deps.Metrics)
+	a.served, err = rest.NewServed(deps.Metrics, "sse")
 	return a, err
 }
 

@@ -14,7 +14,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	h := &ctx.Response.Header
 	s.cors(ctx)
 	path := string(ctx.Path())
-	defer s.served.note(ctx, path, time.Now())
+	defer func(begin time.Time) { s.served.Note(ctx, routeOf(path), begin) }(time.Now())
 	if !s.seat(ctx) {
 		return
 	}
@@ -65,4 +65,24 @@ func (s *Server) page(ctx *fasthttp.RequestCtx, path string) {
 
 func notFound(ctx *fasthttp.RequestCtx) {
 	rest.Fail(ctx, rest.Problem{Status: fasthttp.StatusNotFound, Code: "bad_request", Detail: "there is nothing here; /v1/streams lists what there is"})
+}
+
+// routeOf is the route that a path belongs to: there are few, whatever peers ask for.
+func routeOf(path string) string {
+	if rest, ok := strings.CutPrefix(path, "/v1/"); ok {
+		if e, _ := endpointOf(rest); e != nil {
+			return e.path
+		}
+	}
+	if base, ok := strings.CutPrefix(path, "/v1/sse/"); ok {
+		name, _ := strings.CutSuffix(base, "/all")
+		if _, ok := streamed[name]; ok {
+			return "/v1/sse/" + name
+		}
+	}
+	switch path {
+	case openapiPath, modulePath, "/v1/ticket":
+		return path
+	}
+	return "other"
 }
