@@ -44,6 +44,9 @@ var fences = []struct {
 	{"github.com/valyala/fasthttp", []string{"services/sse", "services/webhook", "services/internal/rest", "services/internal/openapitest", "services/broker"}}, // the broker: its in-memory connections, no HTTP
 	{"github.com/twmb/franz-go", []string{"services/broker"}},
 	{"github.com/golang-jwt/jwt", []string{"pkg/auth"}},
+	{"modernc.org/sqlite", []string{"services/webhook/store"}},
+	{"github.com/jackc/pgx", []string{"services/webhook/store"}},
+	{"github.com/pressly/goose", []string{"services/webhook/store"}},
 	{"go.yaml.in/yaml", []string{"pkg/auth", "services/internal/openapitest"}},
 }
 

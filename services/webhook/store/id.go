@@ -50,6 +50,9 @@ var anyNode = sync.OnceValue(func() *ids {
 // millisecond. The store's own ids, which rows get that come without one, never meet.
 func NewID() int64 { return anyNode().next() }
 
+// NewID returns an id that nothing else in the database has.
+func (s *Store) NewID() int64 { return s.ids.next() }
+
 // The alphabet is Crockford's: without i, l, o and u, in lower case.
 var base = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 

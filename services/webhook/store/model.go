@@ -281,11 +281,12 @@ type Delivery struct {
 	Event    int64
 	Endpoint int64
 	State    DeliveryState
-	Attempts int   // made
-	Round    int   // attempts since it was queued or resent: the place in the retry profile
-	Key      int64 // of ordering; 0: none
-	Batch    int64 // the batch that it was sent in; 0: none yet
-	NextAt   time.Time
+	Attempts int       // made
+	Round    int       // attempts since it was queued or resent: the place in the retry profile
+	Key      int64     // of ordering; 0: none
+	Batch    int64     // the batch that it was sent in; 0: none yet
+	Manual   bool      // somebody asked for its next attempt
+	NextAt   time.Time // zero: it waits for its turn
 	Created  time.Time
 	Finished time.Time
 	LastCode int // HTTP status of the last attempt; 0: there was no answer

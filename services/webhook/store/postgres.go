@@ -1,0 +1,10 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+func openPostgres(context.Context, *Store) (database, error) {
+	return nil, errors.New("postgres: not yet")
+}
