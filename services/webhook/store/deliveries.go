@@ -19,21 +19,31 @@ type DeliveryFilter struct {
 
 // Deliveries returns deliveries.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter) ([]Delivery, error) {
-	var rows []query.Delivery
-	var err error
+	var list []Delivery
+	add := func(row query.Delivery, id string) {
+		d := toDelivery(row)
+		d.EventID = id
+		list = append(list, d)
+	}
 	switch {
 	case f.Endpoint != 0:
-		rows, err = s.read.DeliveriesOfEndpoint(ctx, query.DeliveriesOfEndpointParams{
+		rows, err := s.read.DeliveriesOfEndpoint(ctx, query.DeliveriesOfEndpointParams{
 			Endpoint: f.Endpoint, Tenant: f.Tenant, Before: f.before(), Event: f.Event, State: string(f.State), Max: int32(f.Limit),
 		})
+		for _, r := range rows {
+			add(r.Delivery, r.ID)
+		}
+		return list, s.found(err)
 	case f.Event != 0:
-		rows, err = s.read.DeliveriesOfEvent(ctx, query.DeliveriesOfEventParams{Event: f.Event, Tenant: f.Tenant, Before: f.before(), State: string(f.State), Max: int32(f.Limit)})
-	default:
-		rows, err = s.read.Deliveries(ctx, query.DeliveriesParams{Tenant: f.Tenant, Before: f.before(), State: string(f.State), Max: int32(f.Limit)})
+		rows, err := s.read.DeliveriesOfEvent(ctx, query.DeliveriesOfEventParams{Event: f.Event, Tenant: f.Tenant, Before: f.before(), State: string(f.State), Max: int32(f.Limit)})
+		for _, r := range rows {
+			add(r.Delivery, r.ID)
+		}
+		return list, s.found(err)
 	}
-	list := make([]Delivery, len(rows))
-	for i, row := range rows {
-		list[i] = toDelivery(row)
+	rows, err := s.read.Deliveries(ctx, query.DeliveriesParams{Tenant: f.Tenant, Before: f.before(), State: string(f.State), Max: int32(f.Limit)})
+	for _, r := range rows {
+		add(r.Delivery, r.ID)
 	}
 	return list, s.found(err)
 }

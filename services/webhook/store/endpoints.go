@@ -89,23 +89,43 @@ func (s *Store) UpdateEndpoint(ctx context.Context, tenant, num int64, change fu
 	})
 }
 
-// EnableEndpoint lets deliveries go out to an endpoint again. With release, what was held for it goes out too, by the replay
-// that is returned; otherwise it stays held.
-func (s *Store) EnableEndpoint(ctx context.Context, tenant, num int64, release bool) (*Endpoint, *Replay, error) {
+// Held says what becomes of the deliveries that are held for an endpoint when it is enabled.
+type Held string
+
+// What may become of them.
+const (
+	HeldReleased Held = "release" // they go out, by a replay
+	HeldKept     Held = "keep"    // they stay held
+	HeldDropped  Held = "drop"    // they are cancelled
+)
+
+// EnableEndpoint lets deliveries go out to an endpoint again. The replay is that of those that are released, or nil.
+func (s *Store) EnableEndpoint(ctx context.Context, tenant, num int64, held Held) (*Endpoint, *Replay, error) {
 	var replay *Replay
 	e, err := s.endpointTx(ctx, tenant, num, func(t *tx, e *Endpoint) error {
 		e.State, e.Why = EndpointEnabled, ""
 		e.Health = Health{LastSuccess: e.Health.LastSuccess, LastFailure: e.Health.LastFailure, LastError: e.Health.LastError}
-		if err := t.DropHealth(t.ctx, num); err != nil {
+		if err := t.putHealth(num, &e.Health); err != nil {
 			return err
 		}
-		if !release {
-			return nil
+		switch held {
+		case HeldReleased:
+			replay = &Replay{Tenant: tenant, Endpoint: num, States: []DeliveryState{DeliveryHeld}}
+			return t.addReplay(replay)
+		case HeldDropped:
+			_, err := t.CancelHeld(t.ctx, num, time.Now().UnixMicro())
+			return err
 		}
-		replay = &Replay{Tenant: tenant, Endpoint: num, States: []DeliveryState{DeliveryHeld}}
-		return t.addReplay(replay)
+		return nil
 	})
 	return e, replay, err
+}
+
+func (t *tx) putHealth(endpoint int64, h *Health) error {
+	return t.SetHealth(t.ctx, query.SetHealthParams{
+		Endpoint: endpoint, FailingSince: micros(h.FailingSince), Failing: flag(h.Failing), PausedUntil: micros(h.PausedUntil),
+		LastSuccess: micros(h.LastSuccess), LastFailure: micros(h.LastFailure), LastError: h.LastError,
+	})
 }
 
 // DisableEndpoint lets no deliveries go out to an endpoint. What is queued is held, and so is what is fired from now on.

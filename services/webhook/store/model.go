@@ -279,6 +279,7 @@ type Delivery struct {
 	Num      int64
 	Tenant   int64
 	Event    int64
+	EventID  string // where it was read with its event
 	Endpoint int64
 	State    DeliveryState
 	Attempts int       // made

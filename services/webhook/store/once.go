@@ -72,3 +72,24 @@ func (t *tx) repeated(row query.Once, o *Once) error {
 func (s *Store) Once(ctx context.Context, tenant int64, o *Once) error {
 	return s.write(ctx, func(t *tx) error { return t.once(tenant, o, func() error { return nil }) })
 }
+
+// Answered returns ErrRepeated, with the Answer in o, when the request was made before, and ErrNotFound when it was not.
+func (s *Store) Answered(ctx context.Context, tenant int64, o *Once) error {
+	return s.write(ctx, func(t *tx) error {
+		row, err := t.Once(t.ctx, tenant, o.Key)
+		if err != nil {
+			return s.found(err)
+		}
+		if fromMicros(row.Created).Before(time.Now().Add(-onceKept)) {
+			return ErrNotFound
+		}
+		return t.repeated(row, o)
+	})
+}
+
+// Keep replaces the answer that was kept.
+func (s *Store) Keep(ctx context.Context, tenant int64, o *Once) error {
+	return s.write(ctx, func(t *tx) error {
+		return t.EndOnce(t.ctx, tenant, o.Key, s.keys.seal(o.Answer, onceRow(tenant, o.Key)))
+	})
+}

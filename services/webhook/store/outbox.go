@@ -129,7 +129,9 @@ func (s *Store) jobs(ctx context.Context, nums []int64) ([]Job, error) {
 		err := rows.Scan(&d.Num, &d.Tenant, &d.Event, &d.Endpoint, &d.State, &d.Attempts, &d.Round, &d.Turn, &d.Batch, &d.Manual, &d.NextAt, &d.Created, &d.Finished,
 			&d.LastCode, &d.LastErr, &e.ID, &e.Seq, &e.Type, &e.Alert, &e.ArmSeq, &e.Sym, &e.About, &e.Body, &e.Created)
 		e.Num, e.Tenant = d.Event, d.Tenant
-		list[at[d.Num]] = Job{Delivery: toDelivery(d), Event: toEvent(e)}
+		j := Job{Delivery: toDelivery(d), Event: toEvent(e)}
+		j.Delivery.EventID = e.ID
+		list[at[d.Num]] = j
 		return err
 	})
 	// What was delivered or cancelled between the two queries is still told; what was purged is not.
@@ -220,12 +222,7 @@ func (t *tx) finish(outcomes []Outcome) error {
 		return err
 	}
 	for _, endpoint := range slices.Sorted(maps.Keys(health)) {
-		h := health[endpoint]
-		err := t.SetHealth(t.ctx, query.SetHealthParams{
-			Endpoint: endpoint, FailingSince: micros(h.FailingSince), Failing: flag(h.Failing), PausedUntil: micros(h.PausedUntil),
-			LastSuccess: micros(h.LastSuccess), LastFailure: micros(h.LastFailure), LastError: h.LastError,
-		})
-		if err != nil {
+		if err := t.putHealth(endpoint, health[endpoint]); err != nil {
 			return err
 		}
 	}

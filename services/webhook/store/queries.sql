@@ -257,25 +257,30 @@ SELECT * FROM delivery WHERE tenant = $1 AND num = $2;
 SELECT * FROM delivery WHERE tenant = $1 AND num = $2 FOR UPDATE;
 
 -- name: Deliveries :many
-SELECT * FROM delivery WHERE tenant = sqlc.arg(tenant) AND num < sqlc.arg(before)
-AND (event = sqlc.arg(event) OR sqlc.arg(event) = 0) AND (state = sqlc.arg(state) OR sqlc.arg(state) = '')
-ORDER BY num DESC LIMIT sqlc.arg(max);
+SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event WHERE d.tenant = sqlc.arg(tenant) AND d.num < sqlc.arg(before)
+AND (d.state = sqlc.arg(state) OR sqlc.arg(state) = '')
+ORDER BY d.num DESC LIMIT sqlc.arg(max);
 
 -- name: DeliveriesOfEndpoint :many
-SELECT * FROM delivery WHERE endpoint = sqlc.arg(endpoint) AND tenant = sqlc.arg(tenant) AND num < sqlc.arg(before)
-AND (event = sqlc.arg(event) OR sqlc.arg(event) = 0) AND (state = sqlc.arg(state) OR sqlc.arg(state) = '')
-ORDER BY num DESC LIMIT sqlc.arg(max);
+SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.endpoint = sqlc.arg(endpoint) AND d.tenant = sqlc.arg(tenant) AND d.num < sqlc.arg(before)
+AND (d.event = sqlc.arg(event) OR sqlc.arg(event) = 0) AND (d.state = sqlc.arg(state) OR sqlc.arg(state) = '')
+ORDER BY d.num DESC LIMIT sqlc.arg(max);
 
 -- name: DeliveriesOfEvent :many
-SELECT * FROM delivery WHERE event = sqlc.arg(event) AND tenant = sqlc.arg(tenant) AND num < sqlc.arg(before)
-AND (state = sqlc.arg(state) OR sqlc.arg(state) = '')
-ORDER BY num DESC LIMIT sqlc.arg(max);
+SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.event = sqlc.arg(event) AND d.tenant = sqlc.arg(tenant) AND d.num < sqlc.arg(before)
+AND (d.state = sqlc.arg(state) OR sqlc.arg(state) = '')
+ORDER BY d.num DESC LIMIT sqlc.arg(max);
 
 -- name: SetDelivery :exec
 UPDATE delivery SET state = $2, round = $3, manual = $4, next_at = $5, finished = $6, batch = 0 WHERE num = $1;
 
 -- name: HoldDeliveries :execrows
 UPDATE delivery SET state = 'held' WHERE endpoint = $1 AND state = 'queued';
+
+-- name: CancelHeld :execrows
+UPDATE delivery SET state = 'cancelled', finished = $2 WHERE endpoint = $1 AND state = 'held';
 
 -- name: CancelDeliveries :execrows
 UPDATE delivery SET state = 'cancelled', finished = $2 WHERE endpoint = $1 AND state IN ('queued', 'held');

@@ -479,6 +479,18 @@ func (q *Queries) CancelDeliveries(ctx context.Context, endpoint int64, finished
 	return result.RowsAffected()
 }
 
+const cancelHeld = `-- name: CancelHeld :execrows
+UPDATE delivery SET state = 'cancelled', finished = $2 WHERE endpoint = $1 AND state = 'held'
+`
+
+func (q *Queries) CancelHeld(ctx context.Context, endpoint int64, finished int64) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cancelHeld, endpoint, finished)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const cancelReplay = `-- name: CancelReplay :execrows
 UPDATE replay SET state = 'cancelled', finished = $3 WHERE tenant = $1 AND num = $2 AND state = 'running'
 `
@@ -594,24 +606,27 @@ func (q *Queries) CountInTenant(ctx context.Context, arg CountInTenantParams) (i
 }
 
 const deliveries = `-- name: Deliveries :many
-SELECT num, tenant, event, endpoint, state, attempts, round, turn, batch, manual, next_at, created, finished, last_code, last_err FROM delivery WHERE tenant = $1 AND num < $2
-AND (event = $3 OR $3 = 0) AND (state = $4 OR $4 = '')
-ORDER BY num DESC LIMIT $5
+SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished, d.last_code, d.last_err, e.id FROM delivery d JOIN event e ON e.num = d.event WHERE d.tenant = $1 AND d.num < $2
+AND (d.state = $3 OR $3 = '')
+ORDER BY d.num DESC LIMIT $4
 `
 
 type DeliveriesParams struct {
 	Tenant int64
 	Before int64
-	Event  int64
 	State  string
 	Max    int32
 }
 
-func (q *Queries) Deliveries(ctx context.Context, arg DeliveriesParams) ([]Delivery, error) {
+type DeliveriesRow struct {
+	Delivery Delivery
+	ID       string
+}
+
+func (q *Queries) Deliveries(ctx context.Context, arg DeliveriesParams) ([]DeliveriesRow, error) {
 	rows, err := q.db.QueryContext(ctx, deliveries,
 		arg.Tenant,
 		arg.Before,
-		arg.Event,
 		arg.State,
 		arg.Max,
 	)
@@ -619,25 +634,26 @@ func (q *Queries) Deliveries(ctx context.Context, arg DeliveriesParams) ([]Deliv
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveriesRow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveriesRow
 		if err := rows.Scan(
-			&i.Num,
-			&i.Tenant,
-			&i.Event,
-			&i.Endpoint,
-			&i.State,
-			&i.Attempts,
-			&i.Round,
-			&i.Turn,
-			&i.Batch,
-			&i.Manual,
-			&i.NextAt,
-			&i.Created,
-			&i.Finished,
-			&i.LastCode,
-			&i.LastErr,
+			&i.Delivery.Num,
+			&i.Delivery.Tenant,
+			&i.Delivery.Event,
+			&i.Delivery.Endpoint,
+			&i.Delivery.State,
+			&i.Delivery.Attempts,
+			&i.Delivery.Round,
+			&i.Delivery.Turn,
+			&i.Delivery.Batch,
+			&i.Delivery.Manual,
+			&i.Delivery.NextAt,
+			&i.Delivery.Created,
+			&i.Delivery.Finished,
+			&i.Delivery.LastCode,
+			&i.Delivery.LastErr,
+			&i.ID,
 		); err != nil {
 			return nil, err
 		}
@@ -653,9 +669,10 @@ func (q *Queries) Deliveries(ctx context.Context, arg DeliveriesParams) ([]Deliv
 }
 
 const deliveriesOfEndpoint = `-- name: DeliveriesOfEndpoint :many
-SELECT num, tenant, event, endpoint, state, attempts, round, turn, batch, manual, next_at, created, finished, last_code, last_err FROM delivery WHERE endpoint = $1 AND tenant = $2 AND num < $3
-AND (event = $4 OR $4 = 0) AND (state = $5 OR $5 = '')
-ORDER BY num DESC LIMIT $6
+SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished, d.last_code, d.last_err, e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.endpoint = $1 AND d.tenant = $2 AND d.num < $3
+AND (d.event = $4 OR $4 = 0) AND (d.state = $5 OR $5 = '')
+ORDER BY d.num DESC LIMIT $6
 `
 
 type DeliveriesOfEndpointParams struct {
@@ -667,7 +684,12 @@ type DeliveriesOfEndpointParams struct {
 	Max      int32
 }
 
-func (q *Queries) DeliveriesOfEndpoint(ctx context.Context, arg DeliveriesOfEndpointParams) ([]Delivery, error) {
+type DeliveriesOfEndpointRow struct {
+	Delivery Delivery
+	ID       string
+}
+
+func (q *Queries) DeliveriesOfEndpoint(ctx context.Context, arg DeliveriesOfEndpointParams) ([]DeliveriesOfEndpointRow, error) {
 	rows, err := q.db.QueryContext(ctx, deliveriesOfEndpoint,
 		arg.Endpoint,
 		arg.Tenant,
@@ -680,25 +702,26 @@ func (q *Queries) DeliveriesOfEndpoint(ctx context.Context, arg DeliveriesOfEndp
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveriesOfEndpointRow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveriesOfEndpointRow
 		if err := rows.Scan(
-			&i.Num,
-			&i.Tenant,
-			&i.Event,
-			&i.Endpoint,
-			&i.State,
-			&i.Attempts,
-			&i.Round,
-			&i.Turn,
-			&i.Batch,
-			&i.Manual,
-			&i.NextAt,
-			&i.Created,
-			&i.Finished,
-			&i.LastCode,
-			&i.LastErr,
+			&i.Delivery.Num,
+			&i.Delivery.Tenant,
+			&i.Delivery.Event,
+			&i.Delivery.Endpoint,
+			&i.Delivery.State,
+			&i.Delivery.Attempts,
+			&i.Delivery.Round,
+			&i.Delivery.Turn,
+			&i.Delivery.Batch,
+			&i.Delivery.Manual,
+			&i.Delivery.NextAt,
+			&i.Delivery.Created,
+			&i.Delivery.Finished,
+			&i.Delivery.LastCode,
+			&i.Delivery.LastErr,
+			&i.ID,
 		); err != nil {
 			return nil, err
 		}
@@ -714,9 +737,10 @@ func (q *Queries) DeliveriesOfEndpoint(ctx context.Context, arg DeliveriesOfEndp
 }
 
 const deliveriesOfEvent = `-- name: DeliveriesOfEvent :many
-SELECT num, tenant, event, endpoint, state, attempts, round, turn, batch, manual, next_at, created, finished, last_code, last_err FROM delivery WHERE event = $1 AND tenant = $2 AND num < $3
-AND (state = $4 OR $4 = '')
-ORDER BY num DESC LIMIT $5
+SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished, d.last_code, d.last_err, e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.event = $1 AND d.tenant = $2 AND d.num < $3
+AND (d.state = $4 OR $4 = '')
+ORDER BY d.num DESC LIMIT $5
 `
 
 type DeliveriesOfEventParams struct {
@@ -727,7 +751,12 @@ type DeliveriesOfEventParams struct {
 	Max    int32
 }
 
-func (q *Queries) DeliveriesOfEvent(ctx context.Context, arg DeliveriesOfEventParams) ([]Delivery, error) {
+type DeliveriesOfEventRow struct {
+	Delivery Delivery
+	ID       string
+}
+
+func (q *Queries) DeliveriesOfEvent(ctx context.Context, arg DeliveriesOfEventParams) ([]DeliveriesOfEventRow, error) {
 	rows, err := q.db.QueryContext(ctx, deliveriesOfEvent,
 		arg.Event,
 		arg.Tenant,
@@ -739,25 +768,26 @@ func (q *Queries) DeliveriesOfEvent(ctx context.Context, arg DeliveriesOfEventPa
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Delivery
+	var items []DeliveriesOfEventRow
 	for rows.Next() {
-		var i Delivery
+		var i DeliveriesOfEventRow
 		if err := rows.Scan(
-			&i.Num,
-			&i.Tenant,
-			&i.Event,
-			&i.Endpoint,
-			&i.State,
-			&i.Attempts,
-			&i.Round,
-			&i.Turn,
-			&i.Batch,
-			&i.Manual,
-			&i.NextAt,
-			&i.Created,
-			&i.Finished,
-			&i.LastCode,
-			&i.LastErr,
+			&i.Delivery.Num,
+			&i.Delivery.Tenant,
+			&i.Delivery.Event,
+			&i.Delivery.Endpoint,
+			&i.Delivery.State,
+			&i.Delivery.Attempts,
+			&i.Delivery.Round,
+			&i.Delivery.Turn,
+			&i.Delivery.Batch,
+			&i.Delivery.Manual,
+			&i.Delivery.NextAt,
+			&i.Delivery.Created,
+			&i.Delivery.Finished,
+			&i.Delivery.LastCode,
+			&i.Delivery.LastErr,
+			&i.ID,
 		); err != nil {
 			return nil, err
 		}
