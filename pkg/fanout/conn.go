@@ -58,7 +58,7 @@ type Conn struct {
 
 	mu        sync.Mutex
 	control   []message
-	dirty     []*Sub // marked since the last pass
+	marked    list   // since the last pass
 	bytes     uint32 // in control
 	due       uint8  // beats, a bit for each
 	scheduled bool   // in the shard's queue, in a pass, or parked
@@ -79,7 +79,7 @@ type Conn struct {
 
 // jam is what is owed to a client that does not keep up.
 type jam struct {
-	waiting []*Sub // marked, taken from Conn.dirty, not yet satisfied
+	waiting []*Sub // marked, taken from Conn.marked, not yet satisfied
 	lagged  []*Sub
 	behind  time.Duration // since when
 	noted   time.Duration // when the last lag notice was sent
@@ -214,7 +214,7 @@ func (c *Conn) Close(last *Frame) {
 	if last != nil {
 		c.control = append(c.control, message{frame: last, ping: true})
 	}
-	c.dirty = nil
+	c.marked = list{}
 	start := c.schedule()
 	c.mu.Unlock()
 	if start {
@@ -251,7 +251,7 @@ func (c *Conn) die() bool {
 	c.mu.Lock()
 	first := !c.dead
 	c.dead, c.closing = true, true
-	c.control, c.dirty, c.bytes = nil, nil, 0
+	c.control, c.marked, c.bytes = nil, list{}, 0
 	c.mu.Unlock()
 	if first {
 		c.hub.forget(c)
@@ -260,9 +260,31 @@ func (c *Conn) die() bool {
 	return first
 }
 
-// firstDirty is the room for marked subscriptions that a connection begins with: growing from nothing takes twice as much,
-// in pieces that lie between what stays.
-const firstDirty = 32
+// list is a list of subscriptions, each in it at most once, in the order in which they came. It hangs on the subscriptions
+// themselves: an array would have to be made for each connection that is marked, and all of them are when the market
+// falls silent.
+type list struct{ first, last *Sub }
+
+func (l *list) add(s *Sub) {
+	if l.first == nil {
+		l.first = s
+	} else {
+		l.last.next = s
+	}
+	l.last = s
+}
+
+// moveTo empties the list into dst.
+func (l *list) moveTo(dst []*Sub) []*Sub {
+	for s := l.first; s != nil; {
+		next := s.next
+		s.next = nil // or it would hold on to others after its own end
+		dst = append(dst, s)
+		s = next
+	}
+	*l = list{}
+	return dst
+}
 
 // push adds a marked subscription. It reports whether the connection has to be handed to its shard.
 func (c *Conn) push(s *Sub) (start bool) {
@@ -271,10 +293,7 @@ func (c *Conn) push(s *Sub) (start bool) {
 	if c.closing {
 		return false
 	}
-	if c.dirty == nil {
-		c.dirty = make([]*Sub, 0, firstDirty)
-	}
-	c.dirty = append(c.dirty, s)
+	c.marked.add(s)
 	return c.schedule()
 }
 

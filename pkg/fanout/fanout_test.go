@@ -331,8 +331,8 @@ func TestStoppedReader(t *testing.T) {
 		state.topic.SetValue(NewEntry(market.Sequence{Epoch: 1, Seq: uint64(i + 1)}, uint64(i), Text, fmt.Appendf(nil, "v%d", i)))
 	}
 	conn.mu.Lock()
-	if len(conn.dirty) > 3 || len(conn.control) > 0 {
-		t.Errorf("%d marked, %d control messages held", len(conn.dirty), len(conn.control))
+	if n := conn.marked.len(); n > 3 || len(conn.control) > 0 {
+		t.Errorf("%d marked, %d control messages held", n, len(conn.control))
 	}
 	conn.mu.Unlock()
 	books, logs := &replica{t: t}, &replica{t: t}
@@ -720,6 +720,128 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
+// len counts the list, and ends, since each subscription is in it once.
+func (l *list) len() (n int) {
+	for s := l.first; s != nil; s = s.next {
+		n++
+	}
+	return n
+}
+
+// TestMarkedList: subscriptions come in the order in which they were marked, each once, and marking takes no memory. What was
+// taken out holds on to nothing.
+func TestMarkedList(t *testing.T) {
+	h := New(Config{}) // not started: nothing is taken from the lists
+	defer h.Close()
+	conn, err := h.Attach(discard{}, newRecorder())
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics, subs := make([]*Topic, 20), make([]*Sub, 20)
+	for i := range topics {
+		topics[i] = h.NewTopic(Log, Limits{Entries: 4}, nil)
+		subs[i] = conn.Subscribe(topics[i], Start{})
+		subs[i].state.Store(idle)
+	}
+	order := rand.New(rand.NewPCG(1, 2)).Perm(len(topics))
+	notice := NewFrame(Text, []byte("silent"))
+	allocs := testing.AllocsPerRun(10, func() {
+		for range 2 { // the second time they are marked already
+			for _, i := range order {
+				topics[i].SetNotice(notice)
+			}
+		}
+	})
+	if allocs > 0 {
+		t.Errorf("%v allocations to mark them all", allocs)
+	}
+	for range 2 {
+		got := conn.marked.moveTo(nil)
+		if len(got) != len(order) || conn.marked != (list{}) {
+			t.Fatalf("%d in the list, want %d; %+v left", len(got), len(order), conn.marked)
+		}
+		for i, s := range got {
+			if s != subs[order[i]] || s.next != nil {
+				t.Fatalf("place %d is another one's, or it holds on to the next: %v", i, s.next != nil)
+			}
+			if _, ok := s.unmark(); !ok {
+				t.Fatalf("place %d is not marked", i)
+			}
+		}
+		slices.Reverse(order)
+		for _, i := range order {
+			topics[i].SetNotice(notice)
+		}
+	}
+}
+
+// TestFarPositions lets a topic's positions pass the size of a cursor while it has subscribers that keep up, one that does not,
+// and those that begin before it, behind it, and with what has long left the ring.
+func TestFarPositions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := started(Config{})
+		defer h.Close()
+		c := newCounter(h, Log, Limits{Entries: 8})
+		const edge = 1 << 32
+		c.topic.first, c.topic.next = edge-10, edge-10 // as after so many entries
+		type follower struct {
+			replica
+			in *bufio.Reader
+		}
+		begin := func(position, has uint64) *follower {
+			server, client := net.Pipe()
+			conn, _ := attach(t, h, server)
+			start(conn, c.topic, Start{Position: position, Seq: market.Sequence{Epoch: 1, Seq: has}})
+			return &follower{replica{t: t, seq: has}, bufio.NewReader(client)}
+		}
+		follow := func(f *follower) *follower {
+			go func() {
+				for {
+					m, err := read(f.in)
+					if err != nil {
+						return
+					}
+					f.apply(m.payload)
+				}
+			}()
+			return f
+		}
+		pause := func() {
+			time.Sleep(20 * time.Millisecond) // of the fake clock: what is stuck is tried again
+			synctest.Wait()
+		}
+		present, stopped := follow(begin(edge-10, 0)), begin(edge-10, 0)
+		for i := range 8 {
+			c.set(0, uint64(i))
+			pause()
+		}
+		before := follow(begin(0, 0))
+		pause()
+		for i := range 8 {
+			c.set(0, uint64(i))
+			pause()
+		}
+		within, beyond, long := follow(begin(edge-1, 9)), follow(begin(edge+3, 13)), follow(begin(0, 0))
+		pause()
+		c.set(0, 100)
+		pause()
+		follow(stopped)
+		pause()
+		f := func(name string, got *follower, updates, gaps int) {
+			t.Helper()
+			if got.updates != updates || got.gaps != gaps || got.seq != 17 || got.regs[0] != 100 {
+				t.Errorf("%s: %d updates and %d gaps, want %d and %d; at %d", name, got.updates, got.gaps, updates, gaps, got.seq)
+			}
+		}
+		f("keeps up", present, 17, 0)
+		f("does not read", stopped, 9, 1)
+		f("begins at 0 before the edge", before, 17, 0)
+		f("begins before the edge", within, 8, 0)
+		f("begins behind the edge", beyond, 4, 0)
+		f("begins at 0 behind the edge", long, 9, 1)
+	})
+}
+
 // TestSubSize keeps a subscription in its size class: an edge has hundreds of thousands of them. And a connection in its own.
 func TestSubSize(t *testing.T) {
 	if size := unsafe.Sizeof(Sub{}); size > 64 {
@@ -821,8 +943,9 @@ func TestBeats(t *testing.T) {
 		beat(Heartbeat, "beat 5")
 		conn.mu.Lock()
 		defer conn.mu.Unlock()
-		if cap(conn.dirty) != 0 || cap(conn.control) != 0 || conn.due != 0 {
-			t.Errorf("it keeps room for %d marked, %d control messages, beats %b", cap(conn.dirty), cap(conn.control), conn.due)
+		if conn.marked != (list{}) || conn.jam != nil || cap(conn.control) != 0 || conn.due != 0 {
+			t.Errorf("it keeps %d marked, a jam: %t, room for %d control messages, beats %b",
+				conn.marked.len(), conn.jam != nil, cap(conn.control), conn.due)
 		}
 	})
 }

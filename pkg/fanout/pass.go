@@ -18,7 +18,7 @@ type pass struct {
 	entries  [maxBatch]*Entry
 	merging  []*Entry
 	chain    *Frame        // of the subscription that is being filled: frames that must stand together
-	subs     []*Sub        // marked ones of the connection; so that an idle connection keeps no list of them
+	subs     []*Sub        // marked ones of the connection
 	now      time.Duration // read once for each pass: the end of one is the beginning of the next
 	oldest   time.Duration // when the oldest message in buf was published; 0 if none
 	born     time.Duration // when the oldest event in buf happened, as far as known
@@ -126,18 +126,13 @@ func (p *pass) takeControl() (closing bool) {
 	if c.jam != nil {
 		p.subs = append(p.subs, c.jam.waiting...)
 	}
-	p.subs = append(p.subs, c.dirty...)
+	p.subs = c.marked.moveTo(p.subs)
 	if c.due != 0 && !c.closing && p.openControl() {
 		p.beats()
-		if len(p.subs) == 0 { // a connection that only beats keeps no lists
-			c.dirty = nil
-			if j := c.jam; j != nil && len(j.lagged) == 0 && p.now-j.noted >= lagEvery {
-				c.jam = nil
-			}
+		if j := c.jam; len(p.subs) == 0 && j != nil && len(j.lagged) == 0 && p.now-j.noted >= lagEvery {
+			c.jam = nil // a connection that only beats keeps no lists
 		}
 	}
-	clear(c.dirty)
-	c.dirty = c.dirty[:0]
 	return c.closing
 }
 
@@ -307,7 +302,7 @@ func (p *pass) end() (again bool) {
 	if c.dead {
 		return false
 	}
-	again = c.closing || len(c.dirty) > 0 || c.waits() && !c.blocked() || (len(c.control) > 0 || c.due != 0) && !c.controlBlocked()
+	again = c.closing || c.marked.first != nil || c.waits() && !c.blocked() || (len(c.control) > 0 || c.due != 0) && !c.controlBlocked()
 	c.scheduled = again
 	return again
 }

@@ -29,25 +29,39 @@ const (
 )
 
 // Sub is one connection's subscription to one topic. There are more of them than of anything else, so it is kept small:
-// it fits 64 bytes.
+// it fits 64 bytes, the list of marked ones included.
 type Sub struct {
 	topic *Topic
 	conn  *Conn
+	next  *Sub // behind it in the connection's list of marked ones, guarded by Conn.mu
 	state atomic.Uint32
 	place uint32 // index in topic.subs, guarded by Topic.mu
 
 	// What follows belongs to the pass, but for what does not change.
-	format   Format
-	lossless bool
-	needs    bool // a snapshot comes next
-	live     bool // it has caught up since it began, or got a snapshot
-	values   uint32
-	notices  uint32
-	epoch    uint32 // of the last message gathered
-	seq      uint64 // the same
-	cursor   uint64
-	rare     *rare // nil is the zero value
+	values  uint32
+	epoch   uint32 // of the last message gathered
+	cursor  uint32 // the lower half of a position; see Topic.position
+	notices uint16
+	format  Format
+	traits  traits
+	seq     uint64 // of the last message gathered
+	rare    *rare  // nil is the zero value
 }
+
+// traits are what is or is not so of a subscription.
+type traits uint8
+
+const (
+	lossless traits = 1 << iota // does not change
+	needs                       // a snapshot comes next
+	live                        // it has caught up since it began, or got a snapshot
+)
+
+func (t traits) has(one traits) bool { return t&one != 0 }
+
+func (t *traits) set(one traits) { *t |= one }
+
+func (t *traits) drop(some traits) { *t &^= some }
 
 // rare is what few subscriptions have.
 type rare struct {
@@ -62,6 +76,9 @@ type rare struct {
 func (s *Sub) at() market.Sequence { return market.Sequence{Epoch: s.epoch, Seq: s.seq} }
 
 func (s *Sub) reach(seq market.Sequence) { s.epoch, s.seq = seq.Epoch, seq.Seq }
+
+// move sets the position of the next entry.
+func (s *Sub) move(position uint64) { s.cursor = uint32(position) } //nolint:gosec // the lower half
 
 // more returns what few subscriptions have, to be changed.
 func (s *Sub) more() *rare {
@@ -90,15 +107,18 @@ func (s *Sub) floor() market.Sequence {
 // later, so no message between the two is missed. It must not be called while the topic's writer is at work: hold the
 // writer's lock if Start depends on the topic's position.
 func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
-	s := &Sub{
-		topic: t, conn: c, format: start.Format, lossless: start.Lossless,
-		needs: start.Snapshot, cursor: start.Position,
+	s := &Sub{topic: t, conn: c, format: start.Format}
+	if start.Lossless {
+		s.traits.set(lossless)
+	}
+	if start.Snapshot {
+		s.traits.set(needs)
 	}
 	s.reach(start.Seq)
 	if start.History > 0 || start.Floor != (market.Sequence{}) {
 		s.rare = &rare{history: start.History, floor: start.Floor}
 	}
-	t.add(s)
+	t.add(s, start.Position)
 	return s
 }
 
@@ -162,7 +182,7 @@ func (s *Sub) Cancel() {
 func (s *Sub) Topic() *Topic { return s.topic }
 
 // Lossless tells whether it was begun so.
-func (s *Sub) Lossless() bool { return s.lossless }
+func (s *Sub) Lossless() bool { return s.traits.has(lossless) }
 
 // mark puts the subscription on its connection's list. It reports whether the connection has to be handed to its shard.
 func (s *Sub) mark() (start bool) {
@@ -191,7 +211,9 @@ func (s *Sub) fill(p *pass, again bool) bool {
 		s.less()
 	}
 	if again {
-		s.needs = s.needs || s.topic.kind == Merge
+		if s.topic.kind == Merge {
+			s.traits.set(needs)
+		}
 		s.values, s.notices, p.chain = 0, 0, nil
 	}
 	all := s.gather(p)
@@ -206,14 +228,16 @@ func (s *Sub) gather(p *pass) bool {
 		if !p.drain() || !p.open() {
 			return false
 		}
-		if s.needs {
+		if s.traits.has(needs) {
 			if !s.snapshot(p) {
 				return true // waits for the topic to reach the floor
 			}
 			continue
 		}
 		o := s.topic.owed(s.cursor, p.entries[:], len(p.entries))
-		s.live = s.live || o.pending == 0
+		if o.pending == 0 {
+			s.traits.set(live)
+		}
 		switch {
 		case o.lost:
 			if !s.lost(p, o) {
@@ -258,7 +282,7 @@ func (s *Sub) snapshot(p *pass) bool {
 	if s.older(snap.Seq) {
 		return false
 	}
-	s.needs, s.live = false, false
+	s.traits.drop(needs | live)
 	if s.rare != nil {
 		s.rare.history = 0
 		s.less()
@@ -266,7 +290,7 @@ func (s *Sub) snapshot(p *pass) bool {
 	p.chain = snap.Frames
 	s.reach(snap.Seq)
 	if snap.Next > 0 {
-		s.cursor = snap.Next
+		s.move(snap.Next)
 	}
 	return true
 }
@@ -278,10 +302,10 @@ func (s *Sub) older(seq market.Sequence) bool { return seq.Compare(s.floor()) < 
 // subscriber that was up to date no longer is, though its socket has always taken something. One that resumes gets every
 // entry.
 func (s *Sub) behind(p *pass, o owed) bool {
-	if s.topic.kind != Merge || s.lossless {
+	if s.topic.kind != Merge || s.Lossless() {
 		return false
 	}
-	return p.conflate || s.live && p.now-o.entries[0].at > maxEntryAge
+	return p.conflate || s.traits.has(live) && p.now-o.entries[0].at > maxEntryAge
 }
 
 // merge replaces the pending entries by one message, or by a snapshot when they can't be merged.
@@ -298,13 +322,15 @@ func (s *Sub) merge(p *pass, pending uint64) {
 		p.merging = o.entries
 		if frames = s.topic.source.Merge(o.entries, s.format); frames != nil {
 			newest := o.entries[len(o.entries)-1]
-			p.chain, s.cursor = frames, newest.index+1
+			p.chain = frames
+			s.move(newest.index + 1)
 			s.reach(newest.Seq)
 		}
 		clear(o.entries)
 	}
 	if frames == nil {
-		s.needs, s.more().beyond = true, s.topic.Last()
+		s.traits.set(needs)
+		s.more().beyond = s.topic.Last()
 	}
 	p.conflated(s, int(pending)-1)
 }
@@ -312,19 +338,19 @@ func (s *Sub) merge(p *pass, pending uint64) {
 // lost goes on after entries left the ring. It reports false when that ends the connection.
 func (s *Sub) lost(p *pass, o owed) bool {
 	switch {
-	case s.lossless:
+	case s.Lossless():
 		p.conflated(s, 1)
 		p.slow = true
 		return false
 	case s.topic.kind == Merge, s.topic.kind == Replay:
-		s.needs = true
+		s.traits.set(needs)
 		p.conflated(s, 1)
 	default:
 		last := o.last
 		if o.first != nil {
 			last = market.Sequence{Epoch: o.first.Seq.Epoch, Seq: o.first.Prev}
 		}
-		s.cursor = o.position
+		s.move(o.position)
 		if after := s.at(); last.Compare(after) > 0 {
 			p.chain = s.topic.source.Gap(after, last, s.format)
 			s.reach(last)
@@ -341,13 +367,13 @@ func (s *Sub) entries(p *pass, o owed) bool {
 		if !p.drain() || !p.open() {
 			return false
 		}
-		s.cursor = e.index + 1
+		s.move(e.index + 1)
 		if e.Seq.Compare(floor) <= 0 || e.Seq.Compare(s.at()) <= 0 {
 			continue
 		}
 		p.chain = s.topic.form(e, s, p)
 		s.reach(e.Seq)
-		if s.live {
+		if s.traits.has(live) {
 			p.published(e)
 		}
 	}

@@ -124,7 +124,7 @@ type Topic struct {
 	value   *Entry
 	values  uint32 // how many values were set, but never 0 again
 	notice  *Frame
-	notices uint32 // the same of notices
+	notices uint16 // the same of notices
 	subs    []*Sub
 	moved   time.Duration // when anything was last sent to the subscribers
 }
@@ -323,7 +323,7 @@ func (t *Topic) evict(now time.Duration) {
 }
 
 // following counts on from n, past zero, which means none.
-func following(n uint32) uint32 { return max(n+1, 1) }
+func following[N uint16 | uint32](n N) N { return max(n+1, 1) }
 
 func (t *Topic) mark(now time.Duration) {
 	t.moved = now
@@ -424,13 +424,20 @@ type owed struct {
 	value    *Entry
 	values   uint32
 	notice   *Frame
-	notices  uint32
+	notices  uint16
+}
+
+// position is the whole of a position of which a cursor keeps the lower half: it lies less than 2^32 entries back, for no
+// connection is kept so long behind. t.mu is held.
+func (t *Topic) position(cursor uint32) uint64 {
+	return t.next - uint64(uint32(t.next)-cursor) //nolint:gosec // the lower half
 }
 
 // owed looks up what lies behind a cursor, at most limit entries of it in room.
-func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
+func (t *Topic) owed(at uint32, room []*Entry, limit int) (o owed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	cursor := t.position(at)
 	o.value, o.values, o.notice, o.notices, o.last = t.value, t.values, t.notice, t.notices, t.last
 	if t.kind == State {
 		return o
@@ -450,9 +457,11 @@ func (t *Topic) owed(cursor uint64, room []*Entry, limit int) (o owed) {
 	return o
 }
 
-func (t *Topic) add(s *Sub) {
+// add registers a subscription that begins at a position; one that has left the ring is as good as the last that did.
+func (t *Topic) add(s *Sub, position uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	s.move(max(position, t.first-1))
 	s.place, s.notices = uint32(len(t.subs)), t.notices
 	t.subs = append(t.subs, s)
 }
