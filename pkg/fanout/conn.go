@@ -50,6 +50,7 @@ const ControlSlack = 64 << 10
 type Conn struct {
 	hub      *Hub
 	id       uint64 // never used twice in a hub
+	place    int32  // in Hub.conns, guarded by its mutex
 	shard    *shard
 	writer   Writer
 	poller   poller

@@ -775,6 +775,43 @@ func TestMarkedList(t *testing.T) {
 	}
 }
 
+// TestConnsComeAndGo ends connections in any order: those that are left are counted, and are the ones that the hub ends.
+func TestConnsComeAndGo(t *testing.T) {
+	h := started(Config{})
+	conns, recs := make([]*Conn, 100), make([]*recorder, 100)
+	for i := range conns {
+		recs[i] = newRecorder()
+		var err error
+		if conns[i], err = h.Attach(discard{}, recs[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := rand.New(rand.NewPCG(1, 2)).Perm(len(conns))[:70]
+	var ending sync.WaitGroup
+	for _, i := range gone {
+		ending.Go(conns[i].Abort)
+		ending.Go(conns[i].Abort) // ends it once
+	}
+	ending.Wait()
+	if n := h.Conns(); n != 30 {
+		t.Errorf("%d connections are left", n)
+	}
+	h.Close()
+	if n := h.Conns(); n != 0 {
+		t.Errorf("%d connections are left in the end", n)
+	}
+	for i, rec := range recs {
+		select {
+		case err := <-rec.closed:
+			if !errors.Is(err, ErrAborted) {
+				t.Errorf("connection %d: %v", i, err)
+			}
+		default:
+			t.Errorf("connection %d has not heard of its end", i)
+		}
+	}
+}
+
 // TestFarPositions lets a topic's positions pass the size of a cursor while it has subscribers that keep up, one that does not,
 // and those that begin before it, behind it, and with what has long left the ring.
 func TestFarPositions(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/bits"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ type Hub struct {
 	stats   Stats
 
 	mu          sync.Mutex
-	conns       map[*Conn]struct{}
+	conns       []*Conn // each knows its place
 	attached    uint64 // so far
 	closed      bool
 	portable    poller // made when first needed, like the other one
@@ -50,7 +51,7 @@ func New(cfg Config) *Hub {
 	if cfg.WriteTimeout <= 0 {
 		cfg.WriteTimeout = time.Minute
 	}
-	h := &Hub{cfg: cfg, start: time.Now(), ending: make(chan struct{}), conns: make(map[*Conn]struct{})}
+	h := &Hub{cfg: cfg, start: time.Now(), ending: make(chan struct{})}
 	h.parking.conns = make(map[uint64]*Conn)
 	for range cfg.Shards {
 		h.shards = append(h.shards, &shard{hub: h, index: len(h.shards), wake: make(chan struct{}, 1)})
@@ -94,7 +95,8 @@ func (h *Hub) Attach(w Writer, events Events) (*Conn, error) {
 	if w, ok := w.(chatty); ok {
 		w.onOutput(c.kick)
 	}
-	h.conns[c] = struct{}{}
+	c.place = int32(len(h.conns)) //nolint:gosec // no process has so many descriptors
+	h.conns = append(h.conns, c)
 	return c, nil
 }
 
@@ -117,7 +119,11 @@ func (h *Hub) pollerOf(w Writer) (p poller, err error) {
 func (h *Hub) forget(c *Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.conns, c)
+	end := len(h.conns) - 1
+	moved := h.conns[end]
+	h.conns[c.place], moved.place = moved, c.place
+	h.conns[end] = nil
+	h.conns = h.conns[:end]
 }
 
 // Conns counts the connections.
@@ -134,10 +140,7 @@ func (h *Hub) Close() {
 		close(h.ending)
 	}
 	h.closed = true
-	conns := make([]*Conn, 0, len(h.conns))
-	for c := range h.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Clone(h.conns)
 	h.mu.Unlock()
 	for _, c := range conns {
 		c.Abort()
