@@ -66,13 +66,20 @@ func (s *Store) EndpointNums(ctx context.Context, tenant int64) ([]int64, error)
 	return nums, s.found(err)
 }
 
-// UpdateEndpoint lets change alter an endpoint, and keeps what it made of it: everything but State, Why and Health. Secrets
-// that it took away are gone, those that it added get numbers. change may be called again, with the endpoint as it is then.
+// UpdateEndpoint lets change alter an endpoint, and keeps what it made of it: everything but State, Why and Health. Of the state
+// it can say that an enabled endpoint is unverified; what is queued is held then. Secrets that it took away are gone, those that
+// it added get numbers. change may be called again, with the endpoint as it is then.
 func (s *Store) UpdateEndpoint(ctx context.Context, tenant, num int64, change func(*Endpoint) error) (*Endpoint, error) {
 	return s.endpointTx(ctx, tenant, num, func(t *tx, e *Endpoint) error {
 		state, why, before := e.State, e.Why, slices.Clone(e.Secrets)
 		if err := change(e); err != nil {
 			return err
+		}
+		if state == EndpointEnabled && e.State == EndpointUnverified {
+			if err := t.hold(num); err != nil {
+				return err
+			}
+			state = EndpointUnverified
 		}
 		e.State, e.Why = state, why
 		for _, x := range before {
