@@ -34,7 +34,7 @@ type Hub struct {
 
 	mu          sync.Mutex
 	conns       []*Conn // each knows its place
-	attached    uint64 // so far
+	attached    uint64  // so far
 	closed      bool
 	portable    poller // made when first needed, like the other one
 	descriptors poller

@@ -37,24 +37,31 @@ type Sub struct {
 	state atomic.Uint32
 	place uint32 // index in topic.subs, guarded by Topic.mu
 
-	// What follows belongs to the pass, but for what does not change.
+	manner manner
+
+	// What follows belongs to the pass.
+	traits  traits
+	notices uint16
 	values  uint32
 	epoch   uint32 // of the last message gathered
 	cursor  uint32 // the lower half of a position; see Topic.position
-	notices uint16
-	format  Format
-	traits  traits
 	seq     uint64 // of the last message gathered
 	rare    *rare  // nil is the zero value
 }
 
-// traits are what is or is not so of a subscription.
+// manner is how a subscription is served, and does not change: its Format, and whether it is lossless.
+type manner uint8
+
+const lossless manner = 0x80
+
+func (m manner) format() Format { return Format(m &^ lossless) }
+
+// traits are what is or is not so of a subscription by now.
 type traits uint8
 
 const (
-	lossless traits = 1 << iota // does not change
-	needs                       // a snapshot comes next
-	live                        // it has caught up since it began, or got a snapshot
+	needs traits = 1 << iota // a snapshot comes next
+	live                     // it has caught up since it began, or got a snapshot
 )
 
 func (t traits) has(one traits) bool { return t&one != 0 }
@@ -107,9 +114,9 @@ func (s *Sub) floor() market.Sequence {
 // later, so no message between the two is missed. It must not be called while the topic's writer is at work: hold the
 // writer's lock if Start depends on the topic's position.
 func (c *Conn) Subscribe(t *Topic, start Start) *Sub {
-	s := &Sub{topic: t, conn: c, format: start.Format}
+	s := &Sub{topic: t, conn: c, manner: manner(start.Format)}
 	if start.Lossless {
-		s.traits.set(lossless)
+		s.manner |= lossless
 	}
 	if start.Snapshot {
 		s.traits.set(needs)
@@ -182,7 +189,7 @@ func (s *Sub) Cancel() {
 func (s *Sub) Topic() *Topic { return s.topic }
 
 // Lossless tells whether it was begun so.
-func (s *Sub) Lossless() bool { return s.traits.has(lossless) }
+func (s *Sub) Lossless() bool { return s.manner&lossless != 0 }
 
 // mark puts the subscription on its connection's list. It reports whether the connection has to be handed to its shard.
 func (s *Sub) mark() (start bool) {
@@ -271,7 +278,7 @@ func (p *pass) drain() bool {
 
 // snapshot begins the snapshot, unless the state is older than what the subscriber has seen elsewhere.
 func (s *Sub) snapshot(p *pass) bool {
-	want := Want{Format: s.format, Seq: s.at()}
+	want := Want{Format: s.manner.format(), Seq: s.at()}
 	if r := s.rare; r != nil {
 		want.History, want.NotBefore = r.history, r.floor
 		if r.beyond.Compare(r.floor) > 0 {
@@ -320,7 +327,7 @@ func (s *Sub) merge(p *pass, pending uint64) {
 			return // it left the ring just now: the caller sees that next
 		}
 		p.merging = o.entries
-		if frames = s.topic.source.Merge(o.entries, s.format); frames != nil {
+		if frames = s.topic.source.Merge(o.entries, s.manner.format()); frames != nil {
 			newest := o.entries[len(o.entries)-1]
 			p.chain = frames
 			s.move(newest.index + 1)
@@ -352,7 +359,7 @@ func (s *Sub) lost(p *pass, o owed) bool {
 		}
 		s.move(o.position)
 		if after := s.at(); last.Compare(after) > 0 {
-			p.chain = s.topic.source.Gap(after, last, s.format)
+			p.chain = s.topic.source.Gap(after, last, s.manner.format())
 			s.reach(last)
 		}
 		p.conn.hub.stats.Gaps.Add(1)

@@ -366,7 +366,7 @@ func (h *Hub) giveBack(d *due) {
 // form returns the entry as a subscription wants it: in its format, and compressed, if its connection wants that. Both are
 // made once, and count as the ring's bytes.
 func (t *Topic) form(e *Entry, s *Sub, p *pass) *Frame {
-	first := t.frame(e, s.format)
+	first := t.frame(e, s.manner.format())
 	if s.conn.deflate {
 		bytes := 0
 		for f := first; f != nil; f = f.next {
