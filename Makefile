@@ -10,7 +10,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka autobahn openapi memory sse-clients proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -24,13 +24,16 @@ build: ## build bin/tickwire
 test: ## all tests that need Go alone; those against real Apache Kafka are `make kafka`
 	CGO_ENABLED=0 $(GO) vet work
 	CGO_ENABLED=0 $(GO) test -count=1 -short work
-	@echo 'Skipped here: the tests against real Apache Kafka. They are: make kafka (Java 17 and Maven).'
+	@echo 'Skipped here: the tests against real Apache Kafka. They are: make kafka (Java 17 and Maven). On PostgreSQL: make postgres.'
 
 race: ## the same tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -count=1 -short -race work
 
 kafka: ## the tests against real Apache Kafka, and the SBE reference codec (needs Java 17 and Maven; they must not skip)
 	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run 'Kafka|Reference' work
+
+postgres: ## the webhook store on PostgreSQL: the same tests as on SQLite, several instances, a paused owner (needs PostgreSQL; they must not skip)
+	TICKWIRE_REQUIRE_POSTGRES=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m ./services/webhook/...
 
 autobahn: ## the WebSocket edge against the Autobahn test suite; AUTOBAHN lists the cases (needs Python 2.7; PyPI the first time)
 	TICKWIRE_AUTOBAHN='$(AUTOBAHN)' $(GO) test -count=1 -timeout 30m -v -run TestAutobahn ./services/ws
@@ -74,7 +77,8 @@ chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss 
 lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
 	@bad=0; for m in $(MODULES); do (cd $$m && $(GO) run $(LINT) run --config ../.golangci.yml ./...) || bad=1; done; exit $$bad
 
-generate: ## rewrite golden files and the examples in the docs
+generate: ## rewrite golden files, the examples in the docs, and what sqlc makes of the webhook store's queries
+	cd services && CGO_ENABLED=0 $(GO) generate ./webhook/store
 	$(GO) test -count=1 ./pkg/wire/... -update
 	$(GO) test -count=1 -run TestExamples ./services/sse -update
 

@@ -45,7 +45,7 @@ var fences = []struct {
 	{"github.com/twmb/franz-go", []string{"services/broker"}},
 	{"github.com/golang-jwt/jwt", []string{"pkg/auth"}},
 	{"modernc.org/sqlite", []string{"services/webhook/store"}},
-	{"github.com/jackc/pgx", []string{"services/webhook/store"}},
+	{"github.com/jackc/pgx", []string{"services/webhook/store", "services/internal/testkit"}},
 	{"github.com/pressly/goose", []string{"services/webhook/store"}},
 	{"go.yaml.in/yaml", []string{"pkg/auth", "services/internal/openapitest"}},
 }

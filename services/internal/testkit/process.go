@@ -14,8 +14,17 @@ type process struct {
 
 // startProcess starts cmd from a thread of its own that lives as long as the child: the kernel kills the child when the
 // thread that started it ends, and Go ends threads at will.
-func startProcess(cmd *exec.Cmd) (*process, error) {
+func startProcess(cmd *exec.Cmd) (*process, error) { return startProcessAs(cmd, nil) }
+
+// startProcessAs is startProcess for another user; nil is ours.
+func startProcessAs(cmd *exec.Cmd, as *syscall.Credential) (*process, error) {
 	cmd.SysProcAttr = diesWithParent()
+	if as != nil {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		cmd.SysProcAttr.Credential = as
+	}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {

@@ -126,7 +126,6 @@ func (db *sqliteDB) close() error {
 }
 
 func (db *sqliteDB) shared() bool                           { return false }
-func (db *sqliteDB) notify(*tx) error                       { return nil }
 func (db *sqliteDB) now(context.Context) (time.Time, error) { return time.Now(), nil }
 func (db *sqliteDB) reader() query.DBTX {
 	return &statements{on: db.pool, made: map[string]*sql.Stmt{}}

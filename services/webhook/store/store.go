@@ -61,7 +61,6 @@ type database interface {
 	// write runs fn in a transaction, which may be done again from the beginning after conflicts.
 	write(ctx context.Context, fn func(*tx) error) error
 	reader() query.DBTX
-	notify(t *tx) error                         // tells other processes, within the transaction
 	now(ctx context.Context) (time.Time, error) // by the clock that leases are judged by
 	shared() bool                               // other processes may use it too
 	cause(err error) error                      // in words that help

@@ -5,22 +5,61 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if postgres.server != nil {
+		postgres.server.Close()
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
-// on runs a test on each database that is there.
+// postgres is the server of all tests. It is started by the first that needs it.
+var postgres struct {
+	once   sync.Once
+	server *testkit.Postgres
+	err    error
+}
+
+// onPostgres returns the URL of an empty database. Without PostgreSQL the test is skipped, or fails where it must not be.
+func onPostgres(t testing.TB) string {
+	t.Helper()
+	postgres.once.Do(func() { postgres.server, postgres.err = testkit.StartPostgres() })
+	switch err := postgres.err; {
+	case errors.Is(err, testkit.ErrNoPostgres) && os.Getenv("TICKWIRE_REQUIRE_POSTGRES") == "":
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	return postgres.server.Database(t)
+}
+
+// on runs a test on each database. open gives a store on it, as another process would have it; SQLite's can be open once.
 func on(t *testing.T, test func(t *testing.T, open func() *store.Store)) {
 	t.Run("sqlite", func(t *testing.T) {
 		dir := t.TempDir()
 		test(t, func() *store.Store { return open(t, store.Config{Dir: dir, Ephemeral: true}) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		url := onPostgres(t)
+		test(t, func() *store.Store { return open(t, store.Config{URL: url, Ephemeral: true, LeaseTTL: time.Second}) })
 	})
 }
 
