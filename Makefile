@@ -15,7 +15,7 @@ export TICKWIRE_CACHE ?= $(CACHE)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-run: build ## start everything on this machine: embedded broker, simulated market, ingest, both edges
+run: build ## start everything on this machine: embedded broker, simulated market, ingest, both edges, alerts
 	./bin/tickwire all
 
 build: ## build bin/tickwire

@@ -100,6 +100,9 @@ func (f *Follower) Offset() int64 { return f.f.Offset() }
 // Ready tells whether all has been read that the log held when the follower was made.
 func (f *Follower) Ready() bool { return f.f.Offset() >= f.ready }
 
+// End is the end of the log when the follower was made.
+func (f *Follower) End() int64 { return f.ready }
+
 // Buffered tells whether Next will return at once.
 func (f *Follower) Buffered() bool { return f.f.Buffered() }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/tickwire/tickwire/services/internal/mirror"
 	"github.com/tickwire/tickwire/services/internal/ops"
 	"github.com/tickwire/tickwire/services/sse"
+	"github.com/tickwire/tickwire/services/webhook"
 	"github.com/tickwire/tickwire/services/ws"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Ingest     ingest.Config
 	WS         ws.Config
 	SSE        sse.Config
+	Webhook    webhook.Config
 	Edge       conf.Edge     // of both edges, whatever their own say
 	Mirror     mirror.Config // which they share
 	Admin      ops.Config
@@ -48,7 +50,8 @@ func DefaultConfig() Config {
 	return Config{
 		Kafka:      conf.Kafka{Topics: stream.DefaultTopics()},
 		BrokerAddr: "127.0.0.1:19092", Market: DefaultMarket(), Ingest: ingest.DefaultConfig(), WS: ws.DefaultConfig(), SSE: sse.DefaultConfig(),
-		Edge: conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), Admin: ops.DefaultConfig(),
+		Webhook: defaultAlerts(),
+		Edge:    conf.DefaultEdge(), Mirror: mirror.DefaultConfig(), Admin: ops.DefaultConfig(),
 	}
 }
 
@@ -61,6 +64,9 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	c.Ingest.RegisterFlags(fs)
 	c.WS.RegisterFlags(fs)
 	c.SSE.RegisterFlags(fs)
+	c.Webhook.RegisterFlags(fs)
+	fs.Lookup("webhook-addr").Usage = "`ADDRESS` of the alerts API; port 0 takes any free one, and an empty one leaves the webhook service out"
+	fs.Lookup("data").Usage = "`FOLDER` of the database of alerts and deliveries (default: a temporary one, which ends with the process)"
 	c.Edge.RegisterFlags(fs)
 	c.Mirror.RegisterFlags(fs)
 	c.Admin.RegisterFlags(fs)
@@ -74,7 +80,7 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate(), c.SSE.Validate(), c.Edge.Validate(), c.Mirror.Validate())
+	return errors.Join(c.Market.Validate(), c.Ingest.Validate(), c.WS.Validate(), c.SSE.Validate(), c.validateAlerts(), c.Edge.Validate(), c.Mirror.Validate())
 }
 
 // Deps are what everything needs from outside.
@@ -86,10 +92,11 @@ type Deps struct {
 
 // Addrs are the addresses that everything listens on.
 type Addrs struct {
-	WS    string `json:"ws"`
-	SSE   string `json:"sse"`
-	Admin string `json:"admin,omitempty"`
-	Kafka string `json:"kafka"`
+	WS     string `json:"ws"`
+	SSE    string `json:"sse"`
+	Alerts string `json:"webhook,omitempty"`
+	Admin  string `json:"admin,omitempty"`
+	Kafka  string `json:"kafka"`
 }
 
 // Service is everything.
@@ -179,6 +186,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	kafka.ClientID = "tickwire-webhook"
+	alerts, tidy, err := cfg.openAlerts(kafka, s.deps)
+	if err != nil {
+		return err
+	}
+	defer tidy()
 	feed, err := cfg.Market.open(cluster)
 	if err != nil {
 		return err
@@ -188,6 +201,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	health.Add("ingest", in.Ready)
 	health.Add("ws", edge.Ready)
 	health.Add("sse", public.Ready)
+	if alerts != nil {
+		health.Add("webhook", alerts.Ready)
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Admin.Addr != "" {
@@ -201,8 +217,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	group.Go(func() error { return in.Run(ctx) })
 	group.Go(func() error { return edge.Run(ctx) })
 	group.Go(func() error { return public.Run(ctx) })
+	if alerts != nil {
+		group.Go(func() error { return alerts.Run(ctx) })
+	}
 	group.Go(func() error { return feed.run(ctx, log.Named("market")) })
-	group.Go(func() error { return s.announce(ctx, edge, public, &health, embedded, cfg.Kafka.Brokers, feed) })
+	group.Go(func() error { return s.announce(ctx, edge, public, alerts, &health, embedded, cfg.Kafka.Brokers, feed) })
 	err = group.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -233,7 +252,7 @@ func topics(ctx context.Context, cluster *stream.Cluster) (int, error) {
 }
 
 // announce waits until everything is ready and the market has arrived at the edge, then says where to look.
-func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Server, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
+func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Server, alerts *webhook.Service, health *ops.Readiness, embedded bool, brokers []string, feed *feed) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -251,6 +270,9 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Ser
 		return nil //nolint:nilerr // it was told to stop
 	}
 	s.addrs.WS, s.addrs.SSE, s.addrs.Kafka = edge.Addr(), public.Addr(), strings.Join(brokers, ",")
+	if alerts != nil {
+		s.addrs.Alerts = alerts.Addr()
+	}
 	if s.cfg.AddrFile != "" {
 		if err := writeAddrs(s.cfg.AddrFile, s.addrs); err != nil {
 			return err
@@ -272,15 +294,15 @@ func (s *Service) announce(ctx context.Context, edge *ws.Server, public *sse.Ser
 	_, err := fmt.Fprintf(s.deps.Out, `Tickwire is running.
   market       %[1]s
   WebSocket    ws%[2]s://%[3]s/v1/ws
-  SSE, REST    http%[2]s://%[4]s/v1/streams%[5]s
+  SSE, REST    http%[2]s://%[4]s/v1/streams%[9]s%[5]s
   Kafka        %[6]s
 
 See a live order book in a second terminal:
   %[7]s book %[8]s --addr %[3]s
 A public ticker:
-  curl -N 'http%[2]s://%[4]s/v1/sse/ticker?symbols=%[8]s'
+  curl -N 'http%[2]s://%[4]s/v1/sse/ticker?symbols=%[8]s'%[10]s
 Stop with Ctrl-C.
-`, feed.title, secure, s.addrs.WS, s.addrs.SSE, admin, kafka, program(), feed.example)
+`, feed.title, secure, s.addrs.WS, s.addrs.SSE, admin, kafka, program(), feed.example, s.alertsAddr(), s.alertsHint())
 	return err
 }
 

@@ -41,7 +41,7 @@ func startWith(t *testing.T, brokers []string, change func(*all.Config)) *stack 
 	cfg := all.DefaultConfig()
 	cfg.Kafka.Brokers, cfg.Market.Kind = brokers, "none"
 	cfg.WS.Addr, cfg.WS.Drain, cfg.Admin.Addr = "127.0.0.1:0", 100*time.Millisecond, ""
-	cfg.SSE.Addr, cfg.SSE.RestRate = "127.0.0.1:0", 0
+	cfg.SSE.Addr, cfg.SSE.RestRate, cfg.Webhook.Addr = "127.0.0.1:0", 0, "127.0.0.1:0"
 	cluster, err := stream.Open(stream.Config{Brokers: brokers})
 	must(t, err)
 	t.Cleanup(cluster.Close)

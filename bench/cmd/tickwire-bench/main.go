@@ -166,7 +166,7 @@ func (s *server) stop() error {
 func serveCommand() *cobra.Command {
 	cfg := all.DefaultConfig()
 	cfg.Market.Kind, cfg.BrokerAddr, cfg.WS.Addr, cfg.SSE.Addr, cfg.Admin.Addr = "none", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""
-	cfg.WS.Drain = time.Millisecond
+	cfg.WS.Drain, cfg.Webhook.Addr = time.Millisecond, ""
 	cmd := &cobra.Command{
 		Use: "serve", Short: "What the other commands measure", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

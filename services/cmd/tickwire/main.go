@@ -59,7 +59,7 @@ Then, in a second terminal:        tickwire book BTC-USDT`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd.CommandPath(), err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(allCommand(), ingestCommand(), wsCommand(), sseCommand(), simCommand(), replayCommand(), bookCommand(), checkCommand(), keyCommand(), versionCommand())
+	root.AddCommand(allCommand(), ingestCommand(), wsCommand(), sseCommand(), webhookCommand(), simCommand(), replayCommand(), bookCommand(), checkCommand(), keyCommand(), versionCommand())
 	return root
 }
 

@@ -90,7 +90,7 @@ func TestAll(t *testing.T) {
 	done := make(chan int, 1)
 	go func() {
 		done <- run(ctx, []string{
-			"all", "--ws-addr", "127.0.0.1:0", "--sse-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--broker-addr", "127.0.0.1:0", "--ws-drain", "10ms", "--addr-file", file,
+			"all", "--ws-addr", "127.0.0.1:0", "--sse-addr", "127.0.0.1:0", "--webhook-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--broker-addr", "127.0.0.1:0", "--ws-drain", "10ms", "--addr-file", file,
 		})
 	}()
 	var addrs all.Addrs
@@ -117,7 +117,7 @@ func TestAll(t *testing.T) {
 	if got := run(t.Context(), []string{"book", "NO-SUCH", "--addr", addrs.WS, "--once"}); got != 1 {
 		t.Errorf("book of an unknown instrument: exit code %d, want 1", got)
 	}
-	if got := run(t.Context(), []string{"all", "--ws-addr", addrs.WS, "--sse-addr", "127.0.0.1:0", "--admin-addr", "", "--broker-addr", "127.0.0.1:0"}); got != 1 {
+	if got := run(t.Context(), []string{"all", "--ws-addr", addrs.WS, "--sse-addr", "127.0.0.1:0", "--webhook-addr", "127.0.0.1:0", "--admin-addr", "", "--broker-addr", "127.0.0.1:0"}); got != 1 {
 		t.Errorf("a port in use: exit code %d, want 1", got)
 	}
 	stop()

@@ -16,6 +16,7 @@ import (
 	"github.com/tickwire/tickwire/services/internal/conf"
 	"github.com/tickwire/tickwire/services/internal/ops"
 	"github.com/tickwire/tickwire/services/sse"
+	"github.com/tickwire/tickwire/services/webhook"
 	"github.com/tickwire/tickwire/services/ws"
 )
 
@@ -23,7 +24,7 @@ func allCommand() *cobra.Command {
 	cfg, level := all.DefaultConfig(), "warn"
 	cmd := &cobra.Command{
 		Use:   "all",
-		Short: "Everything in one process: embedded broker, market, ingest, both edges",
+		Short: "Everything in one process: embedded broker, market, ingest, both edges, alerts",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := ops.NewLogger(level)
@@ -76,6 +77,19 @@ func sseCommand() *cobra.Command {
 		validate: cfg.Validate,
 		start: func(d deps) (runner, error) {
 			return sse.New(cfg, sse.Deps{Log: d.log, Metrics: d.metrics, Cluster: d.cluster})
+		},
+	}
+	return p.command()
+}
+
+func webhookCommand() *cobra.Command {
+	cfg := webhook.DefaultConfig()
+	p := process{
+		use: "webhook", short: "Evaluate price alerts, and tell users' servers by signed webhooks; the alerts API",
+		flags:    []flags{&cfg},
+		validate: cfg.Validate,
+		start: func(d deps) (runner, error) {
+			return webhook.New(cfg, webhook.Deps{Log: d.log, Metrics: d.metrics, Cluster: d.cluster})
 		},
 	}
 	return p.command()

@@ -49,7 +49,7 @@ func (p Program) All(t testing.TB, args ...string) (a Addrs) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "addrs.json")
 	cmd := exec.Command(string(p), append([]string{ //nolint:gosec // the test's own
-		"all", "--ws-addr", "127.0.0.1:0", "--sse-addr", "127.0.0.1:0", "--broker-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--addr-file", file,
+		"all", "--ws-addr", "127.0.0.1:0", "--sse-addr", "127.0.0.1:0", "--webhook-addr", "127.0.0.1:0", "--broker-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--addr-file", file,
 	}, args...)...)
 	done := Start(t, cmd)
 	poll := time.NewTicker(20 * time.Millisecond)

@@ -1,0 +1,178 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/webhook/rule"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// commit writes down what the events since the last commit did, and how far they go.
+func (o *owner) commit(ctx context.Context, applied []store.Applied) error {
+	c := store.Commit{
+		Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), Applied: applied,
+	}
+	if err := o.events(ctx, &c); err != nil {
+		return err
+	}
+	o.take(&c, imagesAtOnce, c.Clock-imageAge)
+	return o.write(ctx, &c)
+}
+
+// commitBegin is the first commit of a partition that begins with the market as it is. Tenants whose alerts have missed
+// something are told.
+func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string) error {
+	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock()}
+	if why != "" {
+		o.metrics.gaps.WithLabelValues(why).Inc()
+		missed, err := o.store.ActiveByTenant(ctx, o.partition)
+		if err != nil {
+			return err
+		}
+		for _, m := range missed {
+			ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: store.TypeAlertReset, Tenant: m.Tenant}
+			ev.Body, err = body(ev.ID, ev.Type, c.Clock, gapped{
+				Partition: o.partition, Why: why, From: at.Clock.Micros(), To: c.Clock.Micros(), Alerts: m.Alerts,
+			})
+			if err != nil {
+				return err
+			}
+			c.Fires = append(c.Fires, ev)
+		}
+	}
+	o.take(&c, math.MaxInt, math.MaxInt64)
+	return o.write(ctx, &c)
+}
+
+// write commits, and begins anew with what is to be committed.
+func (o *owner) write(ctx context.Context, c *store.Commit) error {
+	c.Evals = append(c.Evals, o.broken...)
+	began := time.Now()
+	if err := o.store.Commit(ctx, c); err != nil {
+		return fmt.Errorf("commit partition %d up to %d: %w", o.partition, c.Offset, err)
+	}
+	o.metrics.commits.Observe(time.Since(began).Seconds())
+	o.metrics.fires.Add(float64(len(c.Fires) - len(c.Dropped)))
+	o.metrics.dropped.Add(float64(len(c.Dropped)))
+	o.saved, o.last, o.first = c.Offset, time.Now(), time.Time{}
+	o.broken = nil
+	o.out.Reset()
+	o.report()
+	return nil
+}
+
+// report shows the state of the evaluation in the metrics.
+func (o *owner) report() {
+	s := o.rules.Stats()
+	o.metrics.rules.WithLabelValues(o.label()).Set(float64(s.Rules))
+	o.metrics.late.WithLabelValues(o.label()).Set(float64(s.Late))
+}
+
+// take adds the images of instruments that have none since a while, and the instruments that are new or have changed.
+func (o *owner) take(c *store.Commit, most int, olderThan market.Time) {
+	o.rules.Images(most, olderThan, func(inst uint32, image []byte) {
+		c.Images = append(c.Images, store.Image{Inst: inst, Data: bytes.Clone(image)})
+	})
+	o.rules.Instruments(func(s market.Status) {
+		c.Instruments = append(c.Instruments, store.Instrument{
+			Sym: s.Instrument.Sym, Inst: s.Instrument.ID, Partition: o.partition,
+			PriceScale: s.Instrument.PriceScale, SizeScale: s.Instrument.SizeScale, State: s.State.String(),
+		})
+	})
+}
+
+// events makes the events of what has fired and of what has ended otherwise.
+func (o *owner) events(ctx context.Context, c *store.Commit) error {
+	alerts, err := o.alerts(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range o.out.Fires {
+		f := &o.out.Fires[i]
+		a := alerts[f.Rule]
+		if a == nil {
+			continue // purged: nobody may be told any more
+		}
+		spec, scale, err := o.spec(a)
+		if err != nil {
+			return err
+		}
+		ev, err := firedEvent(a, spec, scale, f)
+		if err != nil {
+			return err
+		}
+		c.Fires = append(c.Fires, ev)
+	}
+	for i := range o.out.Changes {
+		ch := &o.out.Changes[i]
+		to := store.EvalUpdate{Alert: ch.Rule, Eval: store.Eval{ArmSeq: ch.State.ArmSeq, Blob: ch.State.Append(nil)}, State: endState[ch.Ended]}
+		c.Evals = append(c.Evals, to)
+		if a := alerts[ch.Rule]; a != nil && endType[ch.Ended] != "" {
+			ev, err := o.endedEvent(a, ch.Ended, c.Clock)
+			if err != nil {
+				return err
+			}
+			c.Fires = append(c.Fires, ev)
+		}
+	}
+	return nil
+}
+
+// What becomes of an alert whose rule has ended, and the event that says so; a fire has said it already.
+var (
+	endState = map[rule.Ended]store.AlertState{rule.Fired: store.AlertFired, rule.Expired: store.AlertExpired, rule.Delisted: store.AlertEnded, rule.Rescaled: store.AlertEnded}
+	endType  = map[rule.Ended]string{rule.Expired: store.TypeAlertExpired, rule.Delisted: store.TypeAlertEnded, rule.Rescaled: store.TypeAlertEnded}
+)
+
+// endedEvent makes the event of an alert that ends without firing.
+func (o *owner) endedEvent(a *store.Alert, how rule.Ended, clock market.Time) (store.Event, error) {
+	ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: endType[how], Tenant: a.Tenant, Alert: a.Num, Sym: a.Sym}
+	var err error
+	ev.Body, err = body(ev.ID, ev.Type, clock, ended{
+		Alert: store.FormatID(store.AlertPrefix, a.Num), Name: a.Name, Sym: a.Sym, Why: how.String(), Clock: clock.Micros(),
+		Rule: json.RawMessage(a.Rule), Metadata: metadata(a),
+	})
+	return ev, err
+}
+
+// alerts reads those that have fired or ended.
+func (o *owner) alerts(ctx context.Context) (map[int64]*store.Alert, error) {
+	var nums []int64
+	for i := range o.out.Fires {
+		nums = append(nums, o.out.Fires[i].Rule)
+	}
+	for i := range o.out.Changes {
+		if endType[o.out.Changes[i].Ended] != "" {
+			nums = append(nums, o.out.Changes[i].Rule)
+		}
+	}
+	if len(nums) == 0 {
+		return nil, nil
+	}
+	return o.store.AlertsByNum(ctx, nums)
+}
+
+// spec reads an alert's rule as its instrument's scales have it.
+func (o *owner) spec(a *store.Alert) (spec rule.Spec, scale uint8, err error) {
+	scales, ok := o.rules.Scales(a.Inst)
+	if !ok {
+		return spec, 0, fmt.Errorf("alert %s: instrument %d is not known", store.FormatID(store.AlertPrefix, a.Num), a.Inst)
+	}
+	if spec, err = rule.Parse([]byte(a.Rule), scales); err != nil {
+		return spec, 0, fmt.Errorf("alert %s: %w", store.FormatID(store.AlertPrefix, a.Num), err)
+	}
+	return spec, spec.Scale(scales), nil
+}
+
+// unfit says in the log that an alert can't be evaluated, and so ends.
+func (o *owner) unfit(a *store.Alert, why error) {
+	o.log.Warn("an alert can't be evaluated, and ends", zap.String("alert", store.FormatID(store.AlertPrefix, a.Num)), zap.Error(why))
+}

@@ -1,0 +1,141 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/webhook/rule"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// The reasons of a gap in the log.
+const (
+	gapRetention = "retention" // md.events no longer holds what follows the checkpoint
+	gapLog       = "log"       // md.events was deleted and made anew
+)
+
+// takeOver brings the partition to where the last commit left it, rules included, and returns what follows from there.
+// Without such a place, or when the log no longer holds it, it begins with the market as it is now: then every rule has a
+// gap.
+func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
+	o.rules, o.out, o.broken = rule.NewPartition(), rule.Output{}, nil
+	o.first, o.looked, o.last = time.Time{}, time.Time{}, time.Now()
+	var err error
+	if o.logID, err = o.cluster.LogID(ctx); err != nil {
+		return nil, err
+	}
+	at, err := o.store.Checkpoint(ctx, o.partition)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.store.Images(ctx, o.partition, func(_ uint32, image []byte) error {
+		return o.rules.Restore(at.Offset, image)
+	}); err != nil {
+		return nil, fmt.Errorf("images of partition %d: %w", o.partition, err)
+	}
+	why := ""
+	switch {
+	case at.LogID == "":
+	case at.LogID != o.logID:
+		why = gapLog
+	default:
+		f, err := o.resume(ctx, o.rules.Offset()+1, at.Offset)
+		if !errors.Is(err, stream.ErrOffsetOutOfRange) {
+			return f, err
+		}
+		why = gapRetention
+	}
+	return o.begin(ctx, at, why)
+}
+
+// resume goes on behind the checkpoint: what lies between the images and it moves the market, and no rule.
+func (o *owner) resume(ctx context.Context, from, checkpoint int64) (*stream.Follower, error) {
+	f, err := o.cluster.Resume(ctx, o.partition, from)
+	if err != nil {
+		return nil, err
+	}
+	if f.End() <= checkpoint { // the log has lost what we have already told
+		f.Close()
+		return nil, fmt.Errorf("md.events/%d ends at %d, the checkpoint is %d: %w", o.partition, f.End(), checkpoint, stream.ErrOffsetOutOfRange)
+	}
+	err = o.replay(ctx, f, checkpoint+1)
+	if err == nil {
+		err = o.addAll(ctx)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	o.reached, o.saved = checkpoint, checkpoint
+	return f, nil
+}
+
+// begin starts with the market's newest snapshots. Every rule there is has missed what lies before them.
+func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*stream.Follower, error) {
+	if why != "" {
+		o.log.Error("the place of the last commit is gone from md.events: all alerts of the partition have a gap",
+			zap.Int("partition", o.partition), zap.String("why", why), zap.Int64("offset", at.Offset), zap.Time("since", at.Clock.Std()))
+		o.rules.Gap(why)
+	}
+	f, err := o.cluster.Begin(ctx, o.partition, 0, o.rules.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	err = o.replay(ctx, f, f.End())
+	if err == nil {
+		err = o.addAll(ctx)
+	}
+	if err == nil {
+		o.reached = f.Offset() - 1
+		err = o.commitBegin(ctx, at, why)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// replay moves the market up to the event before end.
+func (o *owner) replay(ctx context.Context, f *stream.Follower, end int64) error {
+	var ev stream.Event
+	for f.Offset() < end {
+		b, err := f.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for b.Next(&ev) {
+			if err := o.rules.Replay(&ev); err != nil {
+				return fmt.Errorf("offset %d: %w", ev.Offset, err)
+			}
+		}
+		if err := b.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addAll adds the partition's active rules, as they stood at the last commit.
+func (o *owner) addAll(ctx context.Context) error {
+	return o.store.Rules(ctx, o.partition, func(a *store.Alert) error {
+		state, err := rule.DecodeState(a.Eval.Blob)
+		var spec rule.Spec
+		if err == nil {
+			spec, _, err = o.spec(a)
+		}
+		if err == nil {
+			_, err = o.rules.Add(a.Num, a.Inst, spec, state)
+		}
+		if err != nil {
+			o.unfit(a, err)
+			o.broken = append(o.broken, store.EvalUpdate{Alert: a.Num, Eval: a.Eval, State: store.AlertEnded})
+		}
+		return nil
+	})
+}
