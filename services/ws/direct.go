@@ -10,11 +10,11 @@ import (
 // rawConn is the way around package net to a file descriptor, which takes less of the stack; nil when conn can't be read
 // from in this way.
 func rawConn(conn net.Conn) syscall.RawConn {
-	tcp, ok := conn.(*net.TCPConn)
+	c, ok := conn.(syscall.Conn)
 	if !ok || readable == nil {
 		return nil
 	}
-	raw, err := tcp.SyscallConn()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil
 	}

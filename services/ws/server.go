@@ -171,7 +171,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.workers.start()
 	// So does accept: those who come now are told to go elsewhere.
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
-	ln = door.Listen(ln, s.log)
+	ln = door.Listen(own(ln), s.log)
 	feeding.Go(func() { broken <- s.accept(open, ln) })
 	var err error
 	select {

@@ -24,11 +24,11 @@ func LimitUnanswered(conn net.Conn, d time.Duration) {
 }
 
 func set(conn net.Conn, option, value int) {
-	tcp, ok := conn.(*net.TCPConn)
+	c, ok := conn.(syscall.Conn)
 	if !ok {
 		return
 	}
-	if raw, err := tcp.SyscallConn(); err == nil {
+	if raw, err := c.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, option, value)
 		})
