@@ -140,7 +140,7 @@ func (p *Partition) Restore(checkpoint int64, image []byte) error {
 		if !r.bad {
 			p.offset, p.clock, p.savedFloor = offset, clock, offset
 			if clock > 0 {
-				p.minute = minuteOf(clock)
+				p.setMinute()
 			}
 		}
 	case imageInstrument:

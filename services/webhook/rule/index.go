@@ -1,8 +1,8 @@
 package rule
 
 import (
+	"math"
 	"slices"
-	"sort"
 )
 
 // blockSize is how many thresholds a full block has.
@@ -24,17 +24,53 @@ type block struct {
 
 // seek returns where the first entry that is at or after (key, slot) is, or belongs.
 func (x *index) seek(key int64, slot uint32) (at, i int) {
-	at = sort.Search(len(x.tops), func(i int) bool {
-		top := x.tops[i]
-		return top > key || top == key && lastOf(x.blocks[i].slots) >= slot
-	})
+	at = search(x.tops, key)
+	for at < len(x.tops) && x.tops[at] == key && lastOf(x.blocks[at].slots) < slot {
+		at++
+	}
 	if at == len(x.blocks) {
 		return at, 0
 	}
 	b := &x.blocks[at]
-	return at, sort.Search(len(b.keys), func(i int) bool {
-		return b.keys[i] > key || b.keys[i] == key && b.slots[i] >= slot
-	})
+	i = b.search(key)
+	if i < len(b.keys) && b.keys[i] == key && b.slots[i] < slot {
+		j := i + search(b.keys[i:], key+1) // keys[i] is not the greatest number, or there is no end to find
+		if key == math.MaxInt64 {
+			j = len(b.keys)
+		}
+		same, _ := slices.BinarySearch(b.slots[i:j], slot)
+		i += same
+	}
+	return at, i
+}
+
+// search is search in a block, most often one that is in no cache: strides of a cache line that a processor sees coming are
+// faster than the jumps of a binary search, each of which waits for the one before.
+func (b *block) search(v int64) int {
+	const line = 8
+	low := 0
+	for low+line <= len(b.keys) && b.keys[low+line-1] < v {
+		low += line
+	}
+	for low < len(b.keys) && b.keys[low] < v {
+		low++
+	}
+	return low
+}
+
+// search returns the position of the first key that is not below v.
+func search(keys []int64, v int64) int {
+	low, n := 0, len(keys)
+	for n > 0 {
+		half := n >> 1
+		if keys[low+half] < v {
+			low += half + 1
+			n -= half + 1
+		} else {
+			n = half
+		}
+	}
+	return low
 }
 
 func lastOf[T any](s []T) T { return s[len(s)-1] }
@@ -139,7 +175,7 @@ func (x *index) take(dst []uint32, from, to int64) []uint32 {
 		b := &x.blocks[at]
 		j := len(b.keys)
 		if x.tops[at] > to {
-			j = sort.Search(j, func(i int) bool { return b.keys[i] > to })
+			j = search(b.keys, to+1)
 		}
 		dst = append(dst, b.slots[i:j]...)
 		x.n -= j - i

@@ -417,7 +417,7 @@ func (p *Partition) vanish(l *line) {
 // look is the whole of what a value does to a rule, however it came to be looked at.
 func (p *Partition) look(l *line, slot uint32, c *context) {
 	r := p.rules.at(slot)
-	holds := r.holds(c.value)
+	holds, began := r.holds(c.value), false
 	switch {
 	case r.is(disarmed):
 		if p.back(r, c.value) {
@@ -441,8 +441,9 @@ func (p *Partition) look(l *line, slot uint32, c *context) {
 			e.since = p.clock
 		}
 		p.changed(slot)
+		began = true
 	}
-	if r.is(pending) && p.settle(l, slot, c) {
+	if r.is(pending) && p.settle(l, slot, c, began) {
 		return
 	}
 	p.place(l, slot)
@@ -486,9 +487,9 @@ func (p *Partition) dueOf(r *rule) market.Time {
 
 func millis(ms uint32) market.Time { return market.Time(ms) * 1e6 }
 
-// settle fires a pending rule if it is time, or sees to it that it will be looked at then. It tells whether the rule has
-// ended.
-func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
+// settle fires a pending rule if it is time, or sees to it that it will be looked at then. began says that it is the value
+// that did it, and not the time. It tells whether the rule has ended.
+func (p *Partition) settle(l *line, slot uint32, c *context, began bool) (ended bool) {
 	r := p.rules.at(slot)
 	due := p.dueOf(r)
 	if due > p.clock {
@@ -512,7 +513,7 @@ func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
 		Rule: r.id, ArmSeq: r.armSeq, Inst: l.in.id(), Value: c.value, Clock: p.clock, Offset: p.offset,
 		AfterGap: l.gapAt == p.offset,
 	}
-	if c.hasPrev && !(c.gap && r.is(resets)) {
+	if began && c.hasPrev && !(c.gap && r.is(resets)) {
 		f.Prev, f.HasPrev = c.prev, true
 	}
 	f.Seq, f.Time = l.in.newestOf(l.series.group())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
@@ -28,13 +29,13 @@ type Fire struct {
 	ArmSeq   uint32 // counts the rule's fires, from 1
 	Inst     uint32
 	Value    int64 // of the series at the record
-	Prev     int64 // what it was before, if the record brought the value and there was one to compare with
+	Prev     int64 // what it was before; there is none when the rule has waited for the time, or the value is a new beginning
 	HasPrev  bool
 	Clock    market.Time     // the log clock
 	Offset   int64           // of the record
 	Seq      market.Sequence // the newest place in the topic that the series is made of
 	Time     market.Time     // the time of the event there
-	AfterGap bool            // the value was the first after a gap
+	AfterGap bool            // the record brought the first value after a gap
 }
 
 // Ended says whether and why a rule is over.
@@ -126,7 +127,9 @@ type Partition struct {
 	offset int64       // of the newest record; -1: none
 	clock  market.Time // 0: no record yet
 	before market.Time // the clock before the record at hand
-	minute int64
+
+	minute     int64 // of the clock
+	nextMinute market.Time
 
 	timers   timers // one for each pending rule, and some that are not any more
 	expiries timers
@@ -408,17 +411,22 @@ func (p *Partition) advance(to market.Time) {
 		p.unplace(p.lines[r.line], slot)
 		p.end(slot, Expired)
 	}
-	minute := minuteOf(p.clock)
-	if minute <= p.minute {
+	if p.clock < p.nextMinute {
 		return
 	}
-	p.minute = minute
+	p.setMinute()
 	for _, in := range p.list {
 		if !started && in.from == notYet {
-			in.from = minute + 1
+			in.from = p.minute + 1
 		}
 		p.roll(in)
 	}
+}
+
+// setMinute takes the minute from the clock.
+func (p *Partition) setMinute() {
+	p.minute = minuteOf(p.clock)
+	p.nextMinute = market.Time((p.minute + 1) * int64(time.Minute))
 }
 
 // roll evaluates the windows of an instrument as a minute begins.
@@ -463,7 +471,7 @@ func (p *Partition) ring() {
 			continue
 		}
 		p.unplace(l, slot)
-		if !p.settle(l, slot, &context{value: l.value}) {
+		if !p.settle(l, slot, &context{value: l.value}, false) {
 			p.place(l, slot)
 		}
 	}
@@ -471,50 +479,56 @@ func (p *Partition) ring() {
 
 // event applies the content of a record.
 func (p *Partition) event(ev *stream.Event) error {
-	if ev.Template == wire.TemplateStatus {
+	switch ev.Template {
+	case wire.TemplateTrade:
+		if err := wire.DecodeTrade(ev.Value, &p.trade); err != nil {
+			return err
+		}
+		if in := p.instrument(p.trade.Inst); in != nil {
+			p.applyTrade(in, &p.trade)
+		}
+	case wire.TemplateBookUpdate:
+		if err := wire.DecodeDelta(ev.Value, &p.delta); err != nil {
+			return err
+		}
+		if in := p.instrument(p.delta.Inst); in != nil {
+			p.applyDelta(in, &p.delta)
+		}
+	case wire.TemplateBookSnapshot:
+		if err := wire.DecodeSnapshot(ev.Value, &p.snapshot); err != nil {
+			return err
+		}
+		if in := p.instrument(p.snapshot.Inst); in != nil {
+			p.applySnapshot(in, &p.snapshot)
+		}
+	case wire.TemplateTradeGap:
+		if err := wire.DecodeTradeGap(ev.Value, &p.gap); err != nil {
+			return err
+		}
+		if in := p.instrument(p.gap.Inst); in != nil {
+			p.applyTradeGap(in, &p.gap)
+		}
+	case wire.TemplateStatus:
 		if err := wire.DecodeStatus(ev.Value, &p.status); err != nil {
 			return err
 		}
 		p.applyStatus(&p.status)
-		return nil
 	}
-	switch ev.Template {
-	case wire.TemplateBookSnapshot, wire.TemplateBookUpdate, wire.TemplateTrade, wire.TemplateTradeGap:
-	default:
-		return nil
-	}
-	head, err := wire.HeadOf(ev.Value)
-	if err != nil {
-		return err
-	}
-	in := p.insts[head.Inst]
-	if in == nil {
+	return nil
+}
+
+// instrument returns the one that an event is about; nil when it is unknown, or its image has the event already.
+func (p *Partition) instrument(id uint32) *instrument {
+	in := p.insts[id]
+	switch {
+	case in == nil:
 		p.stats.Orphans++
 		return nil
-	}
-	if p.offset <= in.at {
+	case p.offset <= in.at:
 		p.stats.Old++
 		return nil
 	}
-	switch ev.Template {
-	case wire.TemplateBookSnapshot:
-		if err = wire.DecodeSnapshot(ev.Value, &p.snapshot); err == nil {
-			p.applySnapshot(in, &p.snapshot)
-		}
-	case wire.TemplateBookUpdate:
-		if err = wire.DecodeDelta(ev.Value, &p.delta); err == nil {
-			p.applyDelta(in, &p.delta)
-		}
-	case wire.TemplateTrade:
-		if err = wire.DecodeTrade(ev.Value, &p.trade); err == nil {
-			p.applyTrade(in, &p.trade)
-		}
-	case wire.TemplateTradeGap:
-		if err = wire.DecodeTradeGap(ev.Value, &p.gap); err == nil {
-			p.applyTradeGap(in, &p.gap)
-		}
-	}
-	return err
+	return in
 }
 
 // Gap says that events are missing, of every instrument: retention took them, or the log is another one.

@@ -144,7 +144,9 @@ func (rs *rules) state(r *rule) State {
 // remove forgets a rule. Its place is used again as soon as no heap knows it any more.
 func (rs *rules) remove(slot uint32) {
 	r := rs.at(slot)
-	rs.ids.remove(rs, slot)
+	if at, _, ok := rs.ids.find(rs, r.id); ok {
+		rs.ids.remove(at)
+	}
 	if r.extra != 0 {
 		rs.extras.release(r.extra - 1)
 		r.extra = 0
@@ -160,61 +162,66 @@ func (rs *rules) reap(slot uint32) {
 	}
 }
 
-// ids finds rules by their ids: a hash table of places, of which one in four is empty at least.
+// ids finds rules by their ids: a hash table of places, of which one in four is empty at least. Beside each place is the
+// hash, so that only the rule that is looked for is touched.
 type ids struct {
-	table []uint32 // place + 1; 0 is empty
+	table []entry // a power of two
 	n     int
 }
 
-// hash spreads ids over the table, whose length is a power of two.
-func (t *ids) hash(id int64) int {
-	h := uint64(id) * 0x9E3779B97F4A7C15
-	return int((h ^ h>>32) & uint64(len(t.table)-1))
+type entry struct {
+	hash uint32
+	slot uint32 // place + 1; 0 is empty
 }
 
+func hashOf(id int64) uint32 { return uint32(uint64(id) * 0x9E3779B97F4A7C15 >> 32) }
+
 // find returns where in the table the id is, or the empty place where it would go.
-func (t *ids) find(rs *rules, id int64) (at int, slot uint32, ok bool) {
+func (t *ids) find(rs *rules, id int64) (at uint32, slot uint32, ok bool) {
 	if len(t.table) == 0 {
 		return 0, 0, false
 	}
-	for at = t.hash(id); t.table[at] != 0; at = (at + 1) & (len(t.table) - 1) {
-		slot = t.table[at] - 1
-		if rs.at(slot).id == id {
-			return at, slot, true
+	hash, mask := hashOf(id), uint32(len(t.table)-1)
+	for at = hash & mask; t.table[at].slot != 0; at = (at + 1) & mask {
+		if e := t.table[at]; e.hash == hash && rs.at(e.slot-1).id == id {
+			return at, e.slot - 1, true
 		}
 	}
 	return at, 0, false
 }
 
+// put adds a rule that is not there.
 func (t *ids) put(rs *rules, slot uint32) {
 	if 4*(t.n+1) > 3*len(t.table) {
 		old := t.table
-		t.table = make([]uint32, max(16, 2*len(old)))
-		for _, entry := range old {
-			if entry != 0 {
-				at, _, _ := t.find(rs, rs.at(entry-1).id)
-				t.table[at] = entry
+		t.table = make([]entry, max(16, 2*len(old)))
+		for _, e := range old {
+			if e.slot != 0 {
+				t.settle(e)
 			}
 		}
 	}
-	at, _, _ := t.find(rs, rs.at(slot).id)
-	t.table[at] = slot + 1
+	t.settle(entry{hashOf(rs.at(slot).id), slot + 1})
 	t.n++
 }
 
-// remove takes a rule out and moves those that follow it in the table to where a search finds them.
-func (t *ids) remove(rs *rules, slot uint32) {
-	at, _, ok := t.find(rs, rs.at(slot).id)
-	if !ok {
-		return
+func (t *ids) settle(e entry) {
+	mask := uint32(len(t.table) - 1)
+	at := e.hash & mask
+	for t.table[at].slot != 0 {
+		at = (at + 1) & mask
 	}
-	mask := len(t.table) - 1
-	for next := (at + 1) & mask; t.table[next] != 0; next = (next + 1) & mask {
-		home := t.hash(rs.at(t.table[next] - 1).id)
-		if (next-home)&mask >= (next-at)&mask {
+	t.table[at] = e
+}
+
+// remove takes the entry at a place of the table out, and moves those that follow to where a search finds them.
+func (t *ids) remove(at uint32) {
+	mask := uint32(len(t.table) - 1)
+	for next := (at + 1) & mask; t.table[next].slot != 0; next = (next + 1) & mask {
+		if (next-t.table[next].hash)&mask >= (next-at)&mask {
 			t.table[at], at = t.table[next], next
 		}
 	}
-	t.table[at] = 0
+	t.table[at] = entry{}
 	t.n--
 }
