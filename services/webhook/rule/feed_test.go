@@ -12,7 +12,14 @@ import (
 	"github.com/tickwire/tickwire/services/webhook/rule"
 )
 
-func must(t testing.TB, err error) {
+// fataler is a test, or one of rapid's.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func must(t fataler, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +31,7 @@ var epoch = market.FromTime(time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC))
 
 // feed makes the records of a partition.
 type feed struct {
-	t      testing.TB
+	t      fataler
 	now    market.Time // log clock of the next record
 	events []stream.Event
 	insts  map[uint32]*source
@@ -38,7 +45,7 @@ type source struct {
 	tseq   uint64
 }
 
-func newFeed(t testing.TB) *feed {
+func newFeed(t fataler) *feed {
 	return &feed{t: t, now: epoch, insts: make(map[uint32]*source)}
 }
 
@@ -167,7 +174,7 @@ func (b *bench) run() *rule.Output {
 
 var scales = rule.Scales{Price: 2, Size: 3}
 
-func spec(t testing.TB, text string) rule.Spec {
+func spec(t fataler, text string) rule.Spec {
 	t.Helper()
 	s, err := rule.Parse([]byte(text), scales)
 	must(t, err)

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (p *Partition) Images(limit int, olderThan market.Time, do func(inst uint32
 	n := 0
 	for n < len(p.dirty) && n < limit {
 		in := p.dirty[n]
-		if in.changed.clock >= olderThan || in.book.Loading() {
+		if in.changed.clock >= olderThan {
 			break
 		}
 		p.image = in.appendImage(p.image[:0], p.offset)
@@ -71,8 +72,7 @@ func sealed(b []byte) []byte {
 func (in *instrument) appendImage(dst []byte, offset int64) []byte {
 	dst = append(dst, imageInstrument)
 	dst = binary.AppendVarint(dst, offset)
-	status := wire.AppendStatus(nil, &in.status)
-	dst = append(binary.AppendUvarint(dst, uint64(len(status))), status...)
+	dst = appendBytes(dst, wire.AppendStatus(nil, &in.status))
 	flags := byte(0)
 	for i, set := range [...]bool{in.hasBook, in.broken, in.hasLast} {
 		if set {
@@ -89,6 +89,10 @@ func (in *instrument) appendImage(dst []byte, offset int64) []byte {
 		dst = appendSide(dst, &in.book, market.Bid)
 		dst = appendSide(dst, &in.book, market.Ask)
 	}
+	dst = binary.AppendUvarint(dst, uint64(len(in.parts)))
+	for _, part := range in.parts {
+		dst = appendBytes(dst, part)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(in.history)))
 	var at, price int64
 	for _, b := range in.history {
@@ -100,6 +104,10 @@ func (in *instrument) appendImage(dst []byte, offset int64) []byte {
 		at, price = b.minute, int64(b.close)
 	}
 	return sealed(dst)
+}
+
+func appendBytes(dst, b []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
 }
 
 // appendSide appends the levels of a side, best first, each price as its distance from the one before.
@@ -172,6 +180,9 @@ func (p *Partition) restore(r *reader, offset int64) {
 		seq := r.sequence()
 		s := market.Snapshot{Head: market.Head{Epoch: seq.Epoch, Seq: seq.Seq}, Part: 1, Parts: 1, Bids: r.levels(), Asks: r.levels()}
 		r.check(in.book.Load(&s) == nil)
+	}
+	for n := r.uvarint(math.MaxUint16); n > 0 && !r.bad; n-- {
+		in.parts = append(in.parts, bytes.Clone(r.bytes(r.uvarint(math.MaxInt64))))
 	}
 	in.history = r.history()
 	r.check(len(r.b) == 0 && p.insts[in.id()] == nil)

@@ -1,10 +1,12 @@
 package rule
 
 import (
+	"bytes"
 	"math"
 
 	"github.com/tickwire/tickwire/pkg/book"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/wire"
 )
 
 // instrument is what the series of one instrument are made of. Everything here but the lines goes into its image.
@@ -13,7 +15,8 @@ type instrument struct {
 
 	book     book.Book
 	hasBook  bool
-	broken   bool // an event did not fit; a snapshot of the stream mends it
+	broken   bool     // an event did not fit; a snapshot of the stream mends it
+	parts    [][]byte // of a snapshot that is still arriving, as they came
 	bookTime market.Time
 	bid, ask market.Price // at the newest evaluation; 0: the side was empty
 
@@ -173,14 +176,13 @@ func (p *Partition) fault(in *instrument, why string) {
 	}
 }
 
-func (p *Partition) applySnapshot(in *instrument, s *market.Snapshot) {
+func (p *Partition) applySnapshot(in *instrument, s *market.Snapshot, raw []byte) {
 	at := in.book.Sequence()
-	loading := in.book.Loading()
 	switch {
 	case in.hasBook && s.Sequence().Compare(at) <= 0:
 		p.stats.Old++
 		return
-	case s.Part > 1 && !loading:
+	case s.Part > 1 && len(in.parts) == 0:
 		p.stats.Orphans++ // reading began between its parts
 		return
 	}
@@ -188,17 +190,49 @@ func (p *Partition) applySnapshot(in *instrument, s *market.Snapshot) {
 	if in.live() && (s.Epoch != at.Epoch || s.Prev > at.Seq) {
 		p.open(in, bookGroup, "sequence")
 	}
-	if err := in.book.Load(s); err != nil {
+	complete, err := in.gather(s, raw)
+	switch {
+	case err != nil:
 		p.fault(in, "book snapshot")
-		return
+	case complete:
+		in.hasBook, in.broken, in.bookTime = true, false, s.Time
+		if in.live() {
+			p.evaluateBook(in)
+		}
 	}
-	if in.book.Loading() {
-		return
+}
+
+// gather keeps a part of a snapshot, and loads the book when it is the last one. An image has the parts as they are, so that
+// an owner may take over between two of them.
+func (in *instrument) gather(s *market.Snapshot, raw []byte) (complete bool, err error) {
+	if s.Part == 1 {
+		in.parts = nil
 	}
-	in.hasBook, in.broken, in.bookTime = true, false, s.Time
-	if in.live() {
-		p.evaluateBook(in)
+	if s.Parts == 1 {
+		return true, in.book.Load(s)
 	}
+	if s.Part > 1 {
+		first, err := wire.HeadOf(in.parts[0])
+		if err != nil || first.Sequence() != s.Sequence() || int(s.Part) != len(in.parts)+1 {
+			in.parts = nil
+			return false, book.ErrPart
+		}
+	}
+	in.parts = append(in.parts, bytes.Clone(raw))
+	if s.Part < s.Parts {
+		return false, nil
+	}
+	parts := in.parts
+	in.parts = nil
+	for _, raw := range parts {
+		if err := wire.DecodeSnapshot(raw, s); err != nil {
+			return false, err
+		}
+		if err := in.book.Load(s); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (p *Partition) applyDelta(in *instrument, d *market.Delta) {
@@ -282,6 +316,7 @@ func (p *Partition) rescale(in *instrument, from, to Scales) {
 	last, ok1 := price(int64(in.last))
 	bid, ok2 := price(int64(in.bid))
 	ask, ok3 := price(int64(in.ask))
+	in.history.forget(p.minute)
 	if in.history.rescale(price, size) && ok1 && ok2 && ok3 {
 		in.last, in.bid, in.ask = market.Price(last), market.Price(bid), market.Price(ask)
 	} else {
@@ -295,17 +330,14 @@ func (p *Partition) rescale(in *instrument, from, to Scales) {
 	})
 	for _, lines := range [...][]*line{in.last1, in.windows, in.books} {
 		for _, l := range lines {
-			had := l.has
 			p.begin(l)
-			if had && !l.has {
-				p.vanish(l)
-			}
 		}
 	}
 	p.each(in, func(l *line, slot uint32, r *rule) {
-		if !r.is(rising | falling | fresh) {
-			p.place(l, slot)
+		if r.is(pending) && !l.has { // the condition on no value is not true
+			p.release(l, slot)
 		}
+		p.place(l, slot)
 	})
 }
 

@@ -406,18 +406,34 @@ func (p *Partition) vanish(l *line) {
 	}
 	work := p.pendings(l, p.work[:0])
 	for _, slot := range work {
-		p.rules.at(slot).clear(pending)
-		l.queued--
-		p.changed(slot)
+		p.release(l, slot)
 		p.place(l, slot)
 	}
 	p.work = work[:0]
 }
 
+// release says that the condition of a pending rule does not hold any more.
+func (p *Partition) release(l *line, slot uint32) {
+	p.unpark(slot)
+	p.rules.at(slot).clear(pending)
+	l.queued--
+	p.changed(slot)
+}
+
+// unpark forgets that a rule's time has come in a gap.
+func (p *Partition) unpark(slot uint32) {
+	if r := p.rules.at(slot); r.is(waiting) {
+		if i := slices.Index(p.parked, slot); i >= 0 {
+			p.parked = slices.Delete(p.parked, i, i+1)
+			r.clear(waiting)
+		}
+	}
+}
+
 // look is the whole of what a value does to a rule, however it came to be looked at.
 func (p *Partition) look(l *line, slot uint32, c *context) {
 	r := p.rules.at(slot)
-	holds, began := r.holds(c.value), false
+	holds := r.holds(c.value)
 	switch {
 	case r.is(disarmed):
 		if p.back(r, c.value) {
@@ -427,9 +443,7 @@ func (p *Partition) look(l *line, slot uint32, c *context) {
 	case r.is(pending):
 		switch {
 		case !holds:
-			r.clear(pending)
-			l.queued--
-			p.changed(slot)
+			p.release(l, slot)
 		case c.gap && r.is(resets):
 			p.rules.extra(r).since = p.clock
 			p.changed(slot)
@@ -441,10 +455,12 @@ func (p *Partition) look(l *line, slot uint32, c *context) {
 			e.since = p.clock
 		}
 		p.changed(slot)
-		began = true
+		if p.settle(l, slot, c) {
+			return
+		}
 	}
-	if r.is(pending) && p.settle(l, slot, c, began) {
-		return
+	if r.is(pending) { // if it is time already, the end of the record will see it
+		p.await(slot)
 	}
 	p.place(l, slot)
 }
@@ -487,16 +503,18 @@ func (p *Partition) dueOf(r *rule) market.Time {
 
 func millis(ms uint32) market.Time { return market.Time(ms) * 1e6 }
 
-// settle fires a pending rule if it is time, or sees to it that it will be looked at then. began says that it is the value
-// that did it, and not the time. It tells whether the rule has ended.
-func (p *Partition) settle(l *line, slot uint32, c *context, began bool) (ended bool) {
+// await sees to it that a pending rule is looked at when its time comes.
+func (p *Partition) await(slot uint32) {
+	if r := p.rules.at(slot); !r.is(waiting) {
+		r.set(waiting)
+		p.timers.push(timer{p.dueOf(r), slot})
+	}
+}
+
+// settle fires a pending rule if it is time. It tells whether the rule has ended.
+func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
 	r := p.rules.at(slot)
-	due := p.dueOf(r)
-	if due > p.clock {
-		if !r.is(waiting) {
-			r.set(waiting)
-			p.timers.push(timer{due, slot})
-		}
+	if p.dueOf(r) > p.clock {
 		return false
 	}
 	r.clear(pending)
@@ -513,7 +531,7 @@ func (p *Partition) settle(l *line, slot uint32, c *context, began bool) (ended 
 		Rule: r.id, ArmSeq: r.armSeq, Inst: l.in.id(), Value: c.value, Clock: p.clock, Offset: p.offset,
 		AfterGap: l.gapAt == p.offset,
 	}
-	if began && c.hasPrev && !(c.gap && r.is(resets)) {
+	if c.hasPrev && !(c.gap && r.is(resets)) {
 		f.Prev, f.HasPrev = c.prev, true
 	}
 	f.Seq, f.Time = l.in.newestOf(l.series.group())

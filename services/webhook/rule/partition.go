@@ -224,8 +224,7 @@ func (p *Partition) Add(id int64, inst uint32, s Spec, st State) (Valid, error) 
 	p.place(l, slot)
 	if r.is(pending) {
 		l.queued++
-		r.set(waiting)
-		p.timers.push(timer{p.dueOf(r), slot})
+		p.await(slot)
 	}
 	if s.Expires != 0 {
 		r.set(expiring)
@@ -281,10 +280,7 @@ func (p *Partition) forget(slot uint32) {
 	if r.is(pending) {
 		l.queued--
 	}
-	if i := slices.Index(p.parked, slot); r.is(waiting) && i >= 0 {
-		p.parked = slices.Delete(p.parked, i, i+1)
-		r.clear(waiting)
-	}
+	p.unpark(slot)
 	l.rules--
 	l.in.rules--
 	if l.rules == 0 {
@@ -460,9 +456,8 @@ func (p *Partition) ring() {
 			continue
 		}
 		l := p.lines[r.line]
-		if due := p.dueOf(r); due > p.clock {
-			r.set(waiting)
-			p.timers.push(timer{due, slot})
+		if p.dueOf(r) > p.clock {
+			p.await(slot)
 			continue
 		}
 		if l.gapped() {
@@ -471,7 +466,7 @@ func (p *Partition) ring() {
 			continue
 		}
 		p.unplace(l, slot)
-		if !p.settle(l, slot, &context{value: l.value}, false) {
+		if !p.settle(l, slot, &context{value: l.value}) {
 			p.place(l, slot)
 		}
 	}
@@ -499,7 +494,7 @@ func (p *Partition) event(ev *stream.Event) error {
 			return err
 		}
 		if in := p.instrument(p.snapshot.Inst); in != nil {
-			p.applySnapshot(in, &p.snapshot)
+			p.applySnapshot(in, &p.snapshot, ev.Value)
 		}
 	case wire.TemplateTradeGap:
 		if err := wire.DecodeTradeGap(ev.Value, &p.gap); err != nil {
