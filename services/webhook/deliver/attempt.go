@@ -91,8 +91,16 @@ func (t *target) do(ctx context.Context, method string, m *message, more http.He
 		}
 	}
 	// Receivers know messages by their id, so net/http may try again on a new connection when the endpoint closes an idle
-	// one just as it is used. An empty value is not sent.
+	// one just as it is used, or says GOAWAY; but not for ever. An empty value is not sent.
 	req.Header["Idempotency-Key"] = []string{}
+	again := req.GetBody
+	left := maxReconnects
+	req.GetBody = func() (io.ReadCloser, error) {
+		if left--; left < 0 {
+			return nil, errors.New("the connection was closed before the answer, several times")
+		}
+		return again()
+	}
 	resp, err := t.client.Do(req)
 	if err != nil {
 		r.Took = time.Since(r.At)
@@ -194,6 +202,6 @@ func printable(b []byte, n int) string {
 func (r *Result) attempt(d *store.Delivery) store.Attempt {
 	return store.Attempt{
 		Delivery: d.Num, N: d.Attempts + 1, At: r.At, Took: r.Took, Code: r.Code, Err: r.Err, Response: r.Response,
-		Manual: d.Round == 0 && d.Attempts > 0, // a new round is begun by a resend
+		Manual: d.Manual,
 	}
 }

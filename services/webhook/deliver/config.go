@@ -56,7 +56,9 @@ const (
 	maxResponse = 16 << 10         // bytes of an answer that are read
 	maxHeaders  = 32 << 10         // bytes of an answer's headers
 	bodyTime    = 2 * time.Second  // for an answer's body, once its status is known
-	slowAfter   = time.Second      // a request that has taken so long does not count among those to endpoints that answer
+	// New connections that one attempt may take because the endpoint gave up the one before.
+	maxReconnects = 3
+	slowAfter     = time.Second // a request that has taken so long does not count among those to endpoints that answer
 )
 
 // portRange is a range of ports, both ends included.

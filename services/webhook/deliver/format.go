@@ -135,8 +135,8 @@ const (
 	maxValue = 120  // of one value
 )
 
-// chat makes the body of a Slack or Discord message. What users named is text in it and nothing else: no mark-up, no links,
-// no mentions.
+// chat makes the body of a Slack or Discord message. What users named is text in it and nothing else: no mark-up and no
+// mentions.
 func chat(f store.Format, jobs []store.Job) ([]byte, error) {
 	escape := slackText
 	if f == store.FormatDiscord {

@@ -136,6 +136,7 @@ func (m *memory) Finish(_ context.Context, _ store.Lease, outcomes []store.Outco
 		d := &m.byNum[o.Delivery].Delivery
 		d.Attempts++
 		d.Round++
+		d.Manual = false
 		d.LastErr, d.LastCode = o.Attempt.Err, o.Attempt.Code
 		m.attempts = append(m.attempts, o.Attempt)
 		ep := m.endpoints[o.Endpoint]

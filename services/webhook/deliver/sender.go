@@ -25,6 +25,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -660,6 +661,8 @@ func (s *Sender) read(f *fetch) (err error) {
 func (s *Sender) units(ctx context.Context, f *fetch, jobs []store.Job) (units []unit, err error) {
 	seen := make(map[int64]struct{})
 	var loose []store.Job
+	// A delivery may have ended between the store's queries.
+	jobs = slices.DeleteFunc(jobs, func(j store.Job) bool { return j.Delivery.State != store.DeliveryQueued })
 	for i := range jobs {
 		switch batch := jobs[i].Delivery.Batch; {
 		case batch == 0 && f.target.Batch <= 1:

@@ -510,7 +510,7 @@ func TestCancelInFlight(t *testing.T) {
 		// Sent again, it is a new round, marked as asked for.
 		m.mu.Lock()
 		d := &m.byNum[num].Delivery
-		d.State, d.Round, d.NextAt = store.DeliveryQueued, 0, time.Now()
+		d.State, d.Round, d.Manual, d.NextAt = store.DeliveryQueued, 0, true, time.Now()
 		m.mu.Unlock()
 		m.tell(1)
 		time.Sleep(2 * time.Second)
