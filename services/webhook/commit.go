@@ -56,9 +56,11 @@ func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string
 func (o *owner) write(ctx context.Context, c *store.Commit) error {
 	c.Evals = append(c.Evals, o.broken...)
 	began := time.Now()
+	o.at("committing")
 	if err := o.store.Commit(ctx, c); err != nil {
 		return fmt.Errorf("commit partition %d up to %d: %w", o.partition, c.Offset, err)
 	}
+	o.at("committed")
 	o.metrics.commits.Observe(time.Since(began).Seconds())
 	o.metrics.fires.Add(float64(len(c.Fires) - len(c.Dropped)))
 	o.metrics.dropped.Add(float64(len(c.Dropped)))

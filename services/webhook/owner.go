@@ -40,6 +40,7 @@ type owner struct {
 	lease     store.Lease
 	partition int
 	poke      chan struct{} // rules may have changed; holds one
+	step      func(string)  // told of each step, by tests; nil for nobody
 
 	state atomic.Pointer[error] // why the partition is not being evaluated; nil when it is
 
@@ -102,6 +103,7 @@ func (o *owner) follow(ctx context.Context) error {
 	defer f.Close()
 	o.trouble(nil)
 	for {
+		o.at("reading")
 		b, err := f.Next(ctx)
 		if err != nil {
 			return err
@@ -110,6 +112,7 @@ func (o *owner) follow(ctx context.Context) error {
 			return err
 		}
 		o.reached = f.Offset() - 1
+		o.at("applied")
 		if err := o.settle(ctx, f); err != nil {
 			return err
 		}
@@ -138,6 +141,7 @@ func (o *owner) settle(ctx context.Context, f *stream.Follower) error {
 	if err != nil {
 		return err
 	}
+	o.at("settling")
 	switch {
 	case len(applied) > 0, len(o.out.Fires) >= commitFires:
 	case len(o.out.Fires) > 0 && (!f.Buffered() || now.Sub(o.first) >= commitAfter):
@@ -204,6 +208,13 @@ func (o *owner) change(a *store.Alert) store.Applied {
 		to.Eval.Value = rule.Format(valid.Value, scale)
 	}
 	return to
+}
+
+// at is where a test may stop the process.
+func (o *owner) at(step string) {
+	if o.step != nil {
+		o.step(step)
+	}
 }
 
 func (o *owner) label() string { return strconv.Itoa(o.partition) }

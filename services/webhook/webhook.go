@@ -44,13 +44,14 @@ type Service struct {
 	log     *zap.Logger
 	deps    Deps
 	metrics *metrics
+	step    func(string) // told of the owners' steps, by tests
 
 	listening chan struct{}
 	addr      string // set before listening is closed
 
 	mu     sync.Mutex
 	owners map[int]*owner // of the partitions whose leases we have
-	up     bool           // the database is open, and the API answers
+	st     *store.Store   // once it is open and the API answers; nil before and after
 }
 
 // New checks the configuration. It opens nothing and starts nothing.
@@ -84,7 +85,7 @@ func (s *Service) Addr() string {
 func (s *Service) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.up {
+	if s.st == nil {
 		return errors.New("the database is not open yet")
 	}
 	for n, o := range s.owners {
@@ -95,10 +96,10 @@ func (s *Service) Ready() error {
 	return nil
 }
 
-func (s *Service) setUp(up bool) {
+func (s *Service) serve(st *store.Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.up = up
+	s.st = st
 }
 
 // Run serves until ctx ends or a part fails, and returns when everything it started has stopped.
@@ -133,9 +134,9 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil //nolint:nilerr // it was told to stop
 	}
 	s.addr = ln.Addr().String()
+	s.serve(st)
+	defer s.serve(nil)
 	close(s.listening)
-	s.setUp(true)
-	defer s.setUp(false)
 	s.log.Info("listening", zap.String("addr", s.addr))
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -177,7 +178,7 @@ func (s *Service) close(st *store.Store) {
 // evaluate is what is done with the lease of a partition.
 func (s *Service) evaluate(ctx context.Context, st *store.Store, l store.Lease) error {
 	o := &owner{
-		store: st, cluster: s.deps.Cluster, log: s.log, metrics: s.metrics, lease: l, partition: l.N, poke: make(chan struct{}, 1),
+		step: s.step, store: st, cluster: s.deps.Cluster, log: s.log, metrics: s.metrics, lease: l, partition: l.N, poke: make(chan struct{}, 1),
 	}
 	o.trouble(errTakingOver)
 	s.mu.Lock()

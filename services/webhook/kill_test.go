@@ -1,0 +1,405 @@
+package webhook
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// logWriter writes partition 0 of md.events as ingest does: two instruments, trades, heartbeats.
+type logWriter struct {
+	o     *stream.Owner
+	rnd   *rand.Rand
+	price [2]market.Price
+	seq   [2]uint64
+	input int64
+}
+
+const testEpoch = 1_700_000_000
+
+func newLogWriter(t *testing.T, cluster *stream.Cluster) *logWriter {
+	t.Helper()
+	o, err := cluster.TakeOver(t.Context(), 0, stream.OwnerOptions{Instance: "test"})
+	must(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		must(t, o.Close(ctx))
+	})
+	must(t, o.Snapshots(t.Context(), func(*stream.Snapshot) error { return nil }))
+	_, err = o.Tail(t.Context(), 0, func(*stream.EventBatch) error { return nil })
+	must(t, err)
+	o.Start(-1)
+	w := &logWriter{o: o, rnd: rand.New(rand.NewPCG(1, 2)), price: [2]market.Price{10_000, 20_000}}
+	for i := range w.price {
+		s := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
+		s.Head = market.Head{Inst: uint32(i + 1), Epoch: testEpoch, Seq: 1, Time: market.FromTime(time.Now())}
+		s.Instrument = market.Instrument{ID: uint32(i + 1), Sym: fmt.Sprintf("SYM-%d", i+1), Source: "test", Symbol: "S", PriceScale: 2, SizeScale: 3}
+		o.Events.Add(wire.AppendStatus(nil, &s))
+	}
+	w.trades(t, 2)
+	return w
+}
+
+// trades writes n batches of trades that wander about 100.00 and 200.00.
+func (w *logWriter) trades(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		for range 1 + w.rnd.IntN(4) {
+			i := w.rnd.IntN(2)
+			middle := market.Price(10_000 * (i + 1))
+			w.price[i] += market.Price(w.rnd.IntN(11)-5) + (middle-w.price[i])/8
+			w.seq[i]++
+			trade := market.Trade{Price: w.price[i], Size: 100, ID: market.NumericTradeID(w.seq[i])}
+			trade.Head = market.Head{Inst: uint32(i + 1), Epoch: testEpoch, Prev: w.seq[i] - 1, Seq: w.seq[i], Time: market.FromTime(time.Now())}
+			w.o.Events.Add(wire.AppendTrade(nil, &trade))
+		}
+		w.input++
+		must(t, w.o.Events.Commit(w.input))
+		w.o.Events.Flush()
+		must(t, w.o.Events.Wait(t.Context()))
+	}
+}
+
+// inbox takes deliveries, and remembers what came on each path: by the alert's name and what of the fire does not depend
+// on the database.
+type inbox struct {
+	*httptest.Server
+	mu     sync.Mutex
+	bodies map[string]map[string]string // by path and event id
+	again  atomic.Int64
+	faults []string
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newInbox(t *testing.T) *inbox {
+	r := &inbox{bodies: map[string]map[string]string{}}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+// ServeHTTP implements http.Handler.
+func (r *inbox) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(req.Body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := req.Header.Get("Webhook-Id")
+	seen := r.bodies[req.URL.Path]
+	if seen == nil {
+		seen = map[string]string{}
+		r.bodies[req.URL.Path] = seen
+	}
+	switch old, again := seen[id]; {
+	case err != nil:
+		return // cut off: it will come again
+	case again && old != string(body):
+		r.faults = append(r.faults, fmt.Sprintf("%s came as %s and as %s", id, old, body))
+	case again:
+		r.again.Add(1)
+	}
+	seen[id] = string(body)
+}
+
+// fires lists what came on a path.
+func (r *inbox) fires(t *testing.T, path string) map[string]int {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.faults {
+		t.Error(f)
+	}
+	all := map[string]int{}
+	for _, body := range r.bodies[path] {
+		all[fireKey(t, []byte(body))]++
+	}
+	return all
+}
+
+// fireKey is what of a fire is the same whoever evaluates it.
+func fireKey(t *testing.T, body []byte) string {
+	t.Helper()
+	var e struct {
+		Data struct {
+			Object struct {
+				Name, Sym, Value, Prev string
+				ArmSeq                 int `json:"arm_seq"`
+				Seq, TS, Clock         int64
+			}
+		}
+	}
+	must(t, json.Unmarshal(body, &e))
+	return fmt.Sprintf("%+v", e.Data.Object)
+}
+
+// seed puts a tenant with an endpoint and alerts of many kinds into a new database.
+func seed(t *testing.T, cfg Config, url string) (tenant int64, alerts int) {
+	t.Helper()
+	st := openDatabase(t, cfg)
+	defer func() { must(t, st.Close()) }()
+	ten := &store.Tenant{Name: "t"}
+	must(t, st.CreateTenant(t.Context(), ten, nil))
+	must(t, st.CreateEndpoint(t.Context(), &store.Endpoint{
+		Tenant: ten.Num, URL: url, State: store.EndpointEnabled, Format: store.FormatJSON, Profile: store.ProfileRealtime, MaxInFlight: 10,
+		Timeout: 10 * time.Second, Ordering: store.OrderNone, Batch: 1, Verify: store.VerifyNone,
+		Secrets: []store.Secret{{Kind: store.SecretV1, Text: "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}},
+	}, nil))
+	var list []*store.Alert
+	for i, r := range []string{
+		`"series":"last","op":"crosses_above","limit":"%s","mode":"recurring"`,
+		`"series":"last","op":"crosses_below","limit":"%s","mode":"recurring","hysteresis":"0.05"`,
+		`"series":"last","op":"at_or_above","limit":"%s","mode":"recurring","cooldown":"300ms"`,
+		`"series":"last","op":"at_or_below","limit":"%s","mode":"recurring","hold_for":"200ms"`,
+		`"series":"last","op":"crosses_above","limit":"%s"`,
+	} {
+		for k, limits := range [][]string{{"100.00", "100.10", "99.95"}, {"200.00", "199.90", "200.05"}} {
+			for _, limit := range limits {
+				list = append(list, &store.Alert{
+					Tenant: ten.Num, Name: fmt.Sprintf("%d %s", i, limit), Sym: fmt.Sprintf("SYM-%d", k+1), Inst: uint32(k + 1),
+					Rule: "{" + fmt.Sprintf(r, limit) + "}", State: store.AlertPending,
+				})
+			}
+		}
+	}
+	must(t, st.CreateAlerts(t.Context(), ten.Num, list, nil))
+	return ten.Num, len(list)
+}
+
+func openDatabase(t *testing.T, cfg Config) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Config{URL: cfg.Database, Dir: cfg.Data, Key: cfg.Key}, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
+	must(t, err)
+	return st
+}
+
+func testConfig(t *testing.T) Config {
+	cfg := DefaultConfig()
+	cfg.Addr, cfg.Data, cfg.Key = "127.0.0.1:0", t.TempDir(), base64.StdEncoding.EncodeToString(make([]byte, 32))
+	cfg.Deliver.AllowNets, cfg.Deliver.AllowPorts = []string{"127.0.0.0/8"}, []string{"1-65535"}
+	return cfg
+}
+
+// childEnv is the configuration of a child process, as JSON.
+const childEnv = "TICKWIRE_TEST_WEBHOOK"
+
+type childConfig struct {
+	Data, Database, Key, Kafka string
+	Steps                      int           // after which it kills itself
+	Later                      time.Duration // so much later, while it goes on
+}
+
+// TestChild is no test: it is the service in a process of its own, which kills itself after some steps.
+func TestChild(t *testing.T) {
+	text := os.Getenv(childEnv)
+	if text == "" {
+		t.Skip("it is for TestKilledBetweenSteps")
+	}
+	var c childConfig
+	must(t, json.Unmarshal([]byte(text), &c))
+	cfg := testConfig(t)
+	cfg.Data, cfg.Database, cfg.Key = c.Data, c.Database, c.Key
+	cluster, err := stream.Open(stream.Config{Brokers: []string{c.Kafka}})
+	must(t, err)
+	defer cluster.Close()
+	s, err := New(cfg, Deps{Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Cluster: cluster})
+	must(t, err)
+	var steps atomic.Int64
+	s.step = func(string) {
+		if steps.Add(1) != int64(c.Steps) {
+			return
+		}
+		kill := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }
+		if c.Later > 0 {
+			time.AfterFunc(c.Later, kill)
+			return
+		}
+		kill()
+		select {} // it does not come back from here
+	}
+	must(t, s.Run(t.Context()))
+}
+
+// runChild runs the service in a process of its own until it has killed itself.
+func runChild(t *testing.T, c childConfig) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(c)
+	must(t, err)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.timeout=120s") //nolint:gosec // this test's own program
+	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	must(t, cmd.Start())
+	return cmd
+}
+
+// A service that is killed between any two of its steps, again and again, fires what one fires that was left alone: each
+// fire once, under one id, and every one arrives.
+func TestKilledBetweenSteps(t *testing.T) {
+	kills := 30
+	if s := os.Getenv("TICKWIRE_CHAOS_KILLS"); s != "" {
+		n, err := strconv.Atoi(s)
+		must(t, err)
+		kills = n
+	}
+	broker := testkit.Broker(t)
+	cluster, err := stream.Open(stream.Config{Brokers: []string{broker.Addr()}})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	w := newLogWriter(t, cluster)
+	r := newInbox(t)
+
+	calm, cfg := testConfig(t), testConfig(t)
+	calmTenant, alerts := seed(t, calm, r.URL+"/calm")
+	tenant, _ := seed(t, cfg, r.URL+"/killed")
+	activate(t, calm, cluster, calmTenant, alerts)
+	activate(t, cfg, cluster, tenant, alerts)
+
+	// What happens while the one service is killed; the other reads it afterwards.
+	writing := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for {
+			select {
+			case <-writing:
+				return
+			case <-time.After(time.Millisecond):
+				w.trades(t, 1)
+			}
+		}
+	})
+	c := childConfig{Data: cfg.Data, Key: cfg.Key, Kafka: broker.Addr()}
+	for n := range kills {
+		c.Steps, c.Later = 1+(n*7)%29, 0
+		if n%2 == 1 {
+			c.Later = time.Duration(n*37%100) * time.Millisecond
+		}
+		if err := runChild(t, c).Wait(); err == nil {
+			t.Errorf("the process was not killed after %d steps", c.Steps)
+		}
+	}
+	close(writing)
+	writer.Wait()
+
+	want := settle(t, calm, cluster, calmTenant)
+	got := settle(t, cfg, cluster, tenant)
+	if len(want) < 200 {
+		t.Errorf("only %d fires: the test proves little", len(want))
+	}
+	if !maps.Equal(want, got) {
+		t.Errorf("left alone it fired %d times, killed %d times:\n%v", len(want), len(got), difference(want, got))
+	}
+	if arrived := r.fires(t, "/killed"); !maps.Equal(arrived, got) {
+		t.Errorf("of %d fires %d have arrived:\n%v", len(got), len(arrived), difference(got, arrived))
+	}
+	t.Logf("%d fires, %d came more than once", len(got), r.again.Load())
+}
+
+// difference lists what is in one of the two alone.
+func difference(want, got map[string]int) (list []string) {
+	for k, n := range want {
+		if got[k] != n {
+			list = append(list, fmt.Sprintf("%s: %d, not %d", k, got[k], n))
+		}
+	}
+	for k, n := range got {
+		if want[k] == 0 {
+			list = append(list, fmt.Sprintf("%s: %d, not 0", k, n))
+		}
+	}
+	return list
+}
+
+// with runs the service here until do returns.
+func with(t *testing.T, cfg Config, cluster *stream.Cluster, do func(s *Service)) {
+	t.Helper()
+	s, err := New(cfg, Deps{Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Cluster: cluster})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	<-s.Listening()
+	do(s)
+	cancel()
+	must(t, <-done)
+}
+
+// activate runs the service until all alerts are active.
+func activate(t *testing.T, cfg Config, cluster *stream.Cluster, tenant int64, alerts int) {
+	t.Helper()
+	with(t, cfg, cluster, func(s *Service) {
+		testkit.Eventually(t, 20*time.Second, func() error {
+			list, err := s.st.Alerts(t.Context(), store.AlertFilter{Page: store.Page{Limit: 1000}, Tenant: tenant, State: store.AlertActive})
+			if err == nil && len(list) < alerts {
+				err = fmt.Errorf("%d of %d alerts are active", len(list), alerts)
+			}
+			return err
+		})
+	})
+}
+
+// settle runs the service until it has read all there is and delivered all it has, and returns what has fired.
+func settle(t *testing.T, cfg Config, cluster *stream.Cluster, tenant int64) map[string]int {
+	t.Helper()
+	_, end, err := cluster.Offsets(t.Context(), cluster.Topics().Events, 0)
+	must(t, err)
+	fires := map[string]int{}
+	with(t, cfg, cluster, func(s *Service) {
+		st := s.st
+		testkit.Eventually(t, 30*time.Second, func() error {
+			at, err := st.Checkpoint(t.Context(), 0)
+			if err == nil && at.Offset < end-1 {
+				err = fmt.Errorf("evaluated up to %d of %d", at.Offset, end-1)
+			}
+			if err != nil {
+				return err
+			}
+			queued, err := st.Deliveries(t.Context(), store.DeliveryFilter{Page: store.Page{Limit: 1}, Tenant: tenant, State: store.DeliveryQueued})
+			if err == nil && len(queued) > 0 {
+				err = fmt.Errorf("still queued: %+v", queued[0])
+			}
+			return err
+		})
+		for after := int64(0); ; {
+			events, err := st.Events(t.Context(), store.EventFilter{Tenant: tenant, After: after, Limit: 1000})
+			must(t, err)
+			for _, e := range events {
+				if after++; e.Seq != after {
+					t.Fatalf("event %s is number %d, after %d", e.ID, e.Seq, after-1)
+				}
+				fires[fireKey(t, e.Body)]++
+			}
+			if len(events) == 0 {
+				return
+			}
+		}
+	})
+	return fires
+}
