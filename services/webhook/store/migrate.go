@@ -43,7 +43,7 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, files fs.FS
 // table itself instead of an index beside it.
 type forSQLite struct{ fs.FS }
 
-var sqliteTypes = strings.NewReplacer("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY", "BYTEA", "BLOB")
+var sqliteTypes = strings.NewReplacer("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY", "BYTEA", "BLOB", "/* WITHOUT ROWID */", "WITHOUT ROWID")
 
 func (f forSQLite) Open(name string) (fs.File, error) {
 	file, err := f.FS.Open(name)

@@ -254,7 +254,11 @@ type fired struct {
 }
 
 var (
-	lockAlerts = newBulk(alertsByNum.before, ") ORDER BY num FOR UPDATE", 1)
+	lockAlerts = newBulk(`SELECT num, tenant, inst, endpoints, state, version, applied, last_fire, arm_seq, valid_from, clock, value, blob
+ FROM alert WHERE num IN (`, ") ORDER BY num FOR UPDATE", 1)
+	// Most alerts that move are active and stay so; their indexes need not be touched.
+	moveEvals = newBulk("UPDATE alert SET last_fire = v.column2, arm_seq = v.column3, blob = v.column4 FROM (VALUES ", ") AS v WHERE alert.num = v.column1", 4,
+		"BIGINT", "BIGINT", "BIGINT", "BYTEA")
 	moveAlerts = newBulk(`UPDATE alert SET state = v.column2, applied = v.column3, last_fire = v.column4, arm_seq = v.column5, valid_from = v.column6,
  clock = v.column7, value = v.column8, blob = v.column9 FROM (VALUES `, ") AS v WHERE alert.num = v.column1", 9,
 		"BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "BYTEA")
@@ -286,19 +290,22 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 
 	m := &moved{fired: make(map[int64]fired, len(last)), ended: map[int64]int64{}}
 	var page []query.Alert
+	var stayed, changed []*query.Alert
 	err := inSizes(len(nums), func(from, to int) error {
 		page = page[:0]
 		err := rows(t.ctx, t.db, lockAlerts, nums[from:to], func(rows *sql.Rows) error {
-			row, err := scanAlert(rows)
-			page = append(page, row)
+			var a query.Alert
+			err := rows.Scan(&a.Num, &a.Tenant, &a.Inst, &a.Endpoints, &a.State, &a.Version, &a.Applied, &a.LastFire, &a.ArmSeq, &a.ValidFrom, &a.Clock, &a.Value, &a.Blob)
+			page = append(page, a)
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		stayed, changed = stayed[:0], changed[:0]
 		for i := range page {
 			row := &page[i]
-			before := AlertState(row.State)
+			before, applied0 := AlertState(row.State), row.Applied
 			if a := applied[row.Num]; a != nil {
 				a.take(row)
 			}
@@ -315,9 +322,21 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 			if before.live() && !AlertState(row.State).live() {
 				m.ended[row.Tenant]++
 			}
+			if before == AlertState(row.State) && applied0 == row.Applied {
+				stayed = append(stayed, row)
+			} else {
+				changed = append(changed, row)
+			}
 		}
-		return t.exec(moveAlerts, len(page), func(args []any, i int) []any {
-			row := &page[i]
+		err = t.exec(moveEvals, len(stayed), func(args []any, i int) []any {
+			row := stayed[i]
+			return append(args, row.Num, row.LastFire, row.ArmSeq, noNil(row.Blob))
+		})
+		if err != nil {
+			return err
+		}
+		return t.exec(moveAlerts, len(changed), func(args []any, i int) []any {
+			row := changed[i]
 			return append(args, row.Num, row.State, row.Applied, row.LastFire, row.ArmSeq, row.ValidFrom, row.Clock, row.Value, noNil(row.Blob))
 		})
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tickwire/tickwire/services/internal/testkit"
@@ -65,7 +66,7 @@ func on(t *testing.T, test func(t *testing.T, open func() *store.Store)) {
 
 func open(t testing.TB, cfg store.Config) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), cfg, zaptest.NewLogger(t))
+	s, err := store.Open(t.Context(), cfg, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
 	if err != nil {
 		t.Fatal(err)
 	}

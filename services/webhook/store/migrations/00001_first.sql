@@ -1,4 +1,5 @@
--- The schema is PostgreSQL's; for SQLite, schema.go writes BLOB for BYTEA and INTEGER PRIMARY KEY for BIGINT PRIMARY KEY.
+-- The schema is PostgreSQL's; for SQLite, migrate.go writes BLOB for BYTEA, INTEGER PRIMARY KEY for BIGINT PRIMARY KEY,
+-- and takes /* WITHOUT ROWID */ out of its comment: the table is its primary key then, with no index beside it.
 -- Times are microseconds since the Unix epoch, 0 is none. Lists are JSON. What is sealed (seal.go) is BYTEA.
 
 -- +goose Up
@@ -210,7 +211,7 @@ CREATE TABLE attempt (
     response TEXT NOT NULL,
     manual   BIGINT NOT NULL,
     PRIMARY KEY (delivery, n)
-);
+) /* WITHOUT ROWID */;
 
 -- place is the delivery that a replay has come to.
 CREATE TABLE replay (
