@@ -28,6 +28,8 @@ type Config struct {
 	API        APIConfig
 	Deliver    deliver.Config
 
+	leaseTTL time.Duration // of the store's leases; 0 is the store's own
+
 	Ephemeral bool // the database ends with the process, and so may its key; not a flag
 }
 

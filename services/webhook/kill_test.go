@@ -1,9 +1,11 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -213,6 +216,7 @@ const childEnv = "TICKWIRE_TEST_WEBHOOK"
 
 type childConfig struct {
 	Data, Database, Key, Kafka string
+	TTL                        time.Duration // of leases
 	Steps                      int           // after which it kills itself
 	Later                      time.Duration // so much later, while it goes on
 }
@@ -226,7 +230,7 @@ func TestChild(t *testing.T) {
 	var c childConfig
 	must(t, json.Unmarshal([]byte(text), &c))
 	cfg := testConfig(t)
-	cfg.Data, cfg.Database, cfg.Key = c.Data, c.Database, c.Key
+	cfg.Data, cfg.Database, cfg.Key, cfg.leaseTTL = c.Data, c.Database, c.Key, c.TTL
 	cluster, err := stream.Open(stream.Config{Brokers: []string{c.Kafka}})
 	must(t, err)
 	defer cluster.Close()
@@ -249,13 +253,13 @@ func TestChild(t *testing.T) {
 }
 
 // runChild runs the service in a process of its own until it has killed itself.
-func runChild(t *testing.T, c childConfig) *exec.Cmd {
+func runChild(t *testing.T, c childConfig, out io.Writer) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(c)
 	must(t, err)
-	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.timeout=120s") //nolint:gosec // this test's own program
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.v", "-test.timeout=120s") //nolint:gosec // this test's own program
 	cmd.Env = append(os.Environ(), childEnv+"="+string(text))
-	cmd.Stderr = os.Stderr
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	must(t, cmd.Start())
 	return cmd
 }
@@ -282,44 +286,109 @@ func TestKilledBetweenSteps(t *testing.T) {
 	activate(t, calm, cluster, calmTenant, alerts)
 	activate(t, cfg, cluster, tenant, alerts)
 
-	// What happens while the one service is killed; the other reads it afterwards.
-	writing := make(chan struct{})
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for {
-			select {
-			case <-writing:
-				return
-			case <-time.After(time.Millisecond):
-				w.trades(t, 1)
-			}
-		}
-	})
+	stop := w.keepOn(t) // what happens while the one service is killed; the other reads it afterwards
 	c := childConfig{Data: cfg.Data, Key: cfg.Key, Kafka: broker.Addr()}
 	for n := range kills {
 		c.Steps, c.Later = 1+(n*7)%29, 0
 		if n%2 == 1 {
 			c.Later = time.Duration(n*37%100) * time.Millisecond
 		}
-		if err := runChild(t, c).Wait(); err == nil {
+		if err := runChild(t, c, nil).Wait(); err == nil {
 			t.Errorf("the process was not killed after %d steps", c.Steps)
 		}
 	}
-	close(writing)
-	writer.Wait()
+	stop()
+	compare(t, r, settle(t, calm, cluster, calmTenant), settle(t, cfg, cluster, tenant), "/killed")
+}
 
-	want := settle(t, calm, cluster, calmTenant)
-	got := settle(t, cfg, cluster, tenant)
+// keepOn goes on writing trades until stop is called.
+func (w *logWriter) keepOn(t *testing.T) (stop func()) {
+	end := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for {
+			select {
+			case <-end:
+				return
+			case <-time.After(time.Millisecond):
+				w.trades(t, 1)
+			}
+		}
+	})
+	return func() {
+		close(end)
+		writer.Wait()
+	}
+}
+
+// compare holds what a service fired that was disturbed against what one fired that was not, and against what arrived.
+func compare(t *testing.T, r *inbox, want, got map[string]int, path string) {
+	t.Helper()
 	if len(want) < 200 {
 		t.Errorf("only %d fires: the test proves little", len(want))
 	}
 	if !maps.Equal(want, got) {
-		t.Errorf("left alone it fired %d times, killed %d times:\n%v", len(want), len(got), difference(want, got))
+		t.Errorf("left alone it fired %d times, disturbed %d times:\n%v", len(want), len(got), difference(want, got))
 	}
-	if arrived := r.fires(t, "/killed"); !maps.Equal(arrived, got) {
+	if arrived := r.fires(t, path); !maps.Equal(arrived, got) {
 		t.Errorf("of %d fires %d have arrived:\n%v", len(got), len(arrived), difference(got, arrived))
 	}
 	t.Logf("%d fires, %d came more than once", len(got), r.again.Load())
+}
+
+// Two instances on one database, of which one or the other is stopped for so long that its leases go to the other, and then
+// goes on as if nothing had happened: fires and deliveries are those of one instance that was left alone.
+func TestPostgresZombie(t *testing.T) {
+	pauses := 5
+	if s := os.Getenv("TICKWIRE_CHAOS_TAKEOVERS"); s != "" {
+		n, err := strconv.Atoi(s)
+		must(t, err)
+		pauses = n
+	}
+	server, err := testkit.StartPostgres()
+	if errors.Is(err, testkit.ErrNoPostgres) && os.Getenv("TICKWIRE_REQUIRE_POSTGRES") == "" {
+		t.Skip(err)
+	}
+	must(t, err)
+	t.Cleanup(server.Close)
+	broker := testkit.Broker(t)
+	cluster, err := stream.Open(stream.Config{Brokers: []string{broker.Addr()}})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	w := newLogWriter(t, cluster)
+	r := newInbox(t)
+	calm, cfg := testConfig(t), testConfig(t)
+	cfg.Database, cfg.leaseTTL = server.Database(t), 400*time.Millisecond
+	calmTenant, alerts := seed(t, calm, r.URL+"/calm")
+	tenant, _ := seed(t, cfg, r.URL+"/zombie")
+	activate(t, calm, cluster, calmTenant, alerts)
+	activate(t, cfg, cluster, tenant, alerts)
+
+	stop := w.keepOn(t)
+	c := childConfig{Database: cfg.Database, Key: cfg.Key, Kafka: broker.Addr(), TTL: cfg.leaseTTL}
+	var said [2]bytes.Buffer
+	both := [2]*exec.Cmd{runChild(t, c, &said[0]), runChild(t, c, &said[1])}
+	for n := range pauses {
+		time.Sleep(700 * time.Millisecond) // what is paused must have something: leases are dealt out anew each 133 ms
+		p := both[n%2].Process
+		must(t, p.Signal(syscall.SIGSTOP))
+		time.Sleep(time.Duration(1300+n*337%600) * time.Millisecond) // longer than the leases live, and than the database waits for a paused transaction
+		must(t, p.Signal(syscall.SIGCONT))
+	}
+	for _, cmd := range both {
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // it was killed
+	}
+	lost := 0
+	for i := range said {
+		lost += strings.Count(said[i].String(), lostPartition) + strings.Count(said[i].String(), "slot is not ours any more")
+	}
+	if lost == 0 {
+		t.Errorf("nobody has found that another one has its lease: the test proves little\n%s\n%s", said[0].String(), said[1].String())
+	}
+	t.Logf("%d times somebody found that another one had its lease", lost)
+	stop()
+	compare(t, r, settle(t, calm, cluster, calmTenant), settle(t, cfg, cluster, tenant), "/zombie")
 }
 
 // difference lists what is in one of the two alone.

@@ -29,6 +29,9 @@ const (
 	maxStartOver  = 5 * time.Second
 )
 
+// lostPartition is what the log says when a commit came too late.
+const lostPartition = "the partition has another owner"
+
 // owner evaluates the rules of one partition while it has the partition's lease. It reads md.events from the place that the
 // last commit names, and commits what the events did together with the new place. Whatever goes wrong in between makes it
 // start over from there: the events are the same, and so is what they do.
@@ -66,7 +69,7 @@ func (o *owner) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, store.ErrFenced):
-			o.log.Warn("the partition has another owner", zap.Int("partition", o.partition))
+			o.log.Warn(lostPartition, zap.Int("partition", o.partition))
 			return nil
 		}
 		o.trouble(err)

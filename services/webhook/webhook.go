@@ -114,7 +114,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer func() { _ = ln.Close() }() // the API has, unless it was never started
 	st, err := store.Open(ctx, store.Config{
-		URL: s.cfg.Database, Dir: s.cfg.Data, Key: s.cfg.Key, OldKeys: s.cfg.OldKeys, Ephemeral: s.cfg.Ephemeral, Retention: s.cfg.Retention,
+		URL: s.cfg.Database, Dir: s.cfg.Data, Key: s.cfg.Key, OldKeys: s.cfg.OldKeys, Ephemeral: s.cfg.Ephemeral, Retention: s.cfg.Retention, LeaseTTL: s.cfg.leaseTTL,
 		Quota: store.Quota{Alerts: s.cfg.API.MaxAlerts, Endpoints: s.cfg.API.MaxEndpoints},
 	}, s.log)
 	if err != nil {
