@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/tickwire/tickwire/services/alerts"
 	"github.com/tickwire/tickwire/services/internal/conf"
 )
 
@@ -25,9 +26,15 @@ func main() {
 // run executes one command line and returns the exit code: 0 when done, 1 when it failed, 2 when it was called wrongly.
 func run(ctx context.Context, args []string) int {
 	root := command()
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var usage usageError
+	root.SetArgs(alerts.Args(args))
+	failed, err := root.ExecuteContextC(ctx)
+	var (
+		usage  usageError
+		called alerts.UsageError
+	)
+	if errors.As(err, &called) {
+		err = usageError{failed.CommandPath(), called}
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -59,7 +66,7 @@ Then, in a second terminal:        tickwire book BTC-USDT`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{cmd.CommandPath(), err} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(allCommand(), ingestCommand(), wsCommand(), sseCommand(), webhookCommand(), simCommand(), replayCommand(), bookCommand(), checkCommand(), keyCommand(), versionCommand())
+	root.AddCommand(allCommand(), ingestCommand(), wsCommand(), sseCommand(), webhookCommand(), simCommand(), replayCommand(), bookCommand(), checkCommand(), keyCommand(), alerts.Command(), alerts.ListenCommand(), versionCommand())
 	return root
 }
 
