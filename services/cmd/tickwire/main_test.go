@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,7 +35,11 @@ func TestExitCodes(t *testing.T) {
 	f(2, "sim", "--kafka", "127.0.0.1:1", "--rate", "0")                 // out of range
 	f(2, "replay", "--kafka", "127.0.0.1:1", "--file", "", "--speed=-1") // negative
 	f(1, "replay", "--kafka", "127.0.0.1:1", "--file", filepath.Join(t.TempDir(), "absent"))
-	f(1, "book", "BTC-USDT", "--addr", "127.0.0.1:1", "--once") // nothing listens
+	f(1, "book", "BTC-USDT", "--addr", "127.0.0.1:1", "--once")                                 // nothing listens
+	f(2, "alert", "create", "BTC-USDT", "last", "crosses_above")                                // no limit
+	f(1, "alert", "create", "BTC-USDT", "last", "crosses_above", "-1", "--addr", "127.0.0.1:1") // nothing listens
+	f(2, "listen", "--forward-to", "nowhere")
+	f(1, "listen", "--addr", "127.0.0.1:1")
 	t.Setenv("TICKWIRE_RATE", "many")
 	f(2, "sim", "--kafka", "127.0.0.1:1")
 }
@@ -117,6 +122,7 @@ func TestAll(t *testing.T) {
 	if got := run(t.Context(), []string{"book", "NO-SUCH", "--addr", addrs.WS, "--once"}); got != 1 {
 		t.Errorf("book of an unknown instrument: exit code %d, want 1", got)
 	}
+	tryAlerts(t, addrs.Alerts)
 	if got := run(t.Context(), []string{"all", "--ws-addr", addrs.WS, "--sse-addr", "127.0.0.1:0", "--webhook-addr", "127.0.0.1:0", "--admin-addr", "", "--broker-addr", "127.0.0.1:0"}); got != 1 {
 		t.Errorf("a port in use: exit code %d, want 1", got)
 	}
@@ -124,4 +130,52 @@ func TestAll(t *testing.T) {
 	if got := <-done; got != 0 {
 		t.Errorf("all: exit code %d", got)
 	}
+}
+
+// tryAlerts is the tour through alerts: listen, make one, see it fire.
+func tryAlerts(t *testing.T, addr string) {
+	t.Helper()
+	f := func(want int, args ...string) {
+		t.Helper()
+		if got := run(t.Context(), append(args, "--addr", addr)); got != want {
+			t.Errorf("%v: exit code %d, want %d", args, got, want)
+		}
+	}
+	heard := make(chan int, 1)
+	go func() { heard <- run(t.Context(), []string{"listen", "--count", "1", "--addr", addr}) }()
+	endpoints := func() (page struct{ Items []struct{ ID string } }) {
+		t.Helper()
+		resp, err := http.Get("http://" + addr + "/v1/endpoints") //nolint:noctx // a test
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+			t.Fatal(err)
+		}
+		return page
+	}
+	for end := time.Now().Add(20 * time.Second); len(endpoints().Items) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("tickwire listen registers no endpoint")
+		}
+	}
+	f(1, "alert", "create", "BTC-USD", "last", "at_or_above", "1")
+	f(1, "alert", "create", "BTC-USDT", "last", "at_or_above", "one")
+	f(0, "alert", "create", "BTC-USDT", "last", "at_or_above", "1", "--name", "a test")
+	f(0, "alert", "create", "BTC-USDT", "change_pct", "at_or_below", "-99", "--window", "24h")
+	select {
+	case code := <-heard:
+		if code != 0 {
+			t.Errorf("listen: exit code %d", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("tickwire listen has heard nothing")
+	}
+	if left := endpoints().Items; len(left) != 0 {
+		t.Errorf("tickwire listen has left its endpoint: %v", left)
+	}
+	f(0, "alert", "list")
+	f(2, "alert", "test")
+	f(1, "alert", "rm", "al_nonsense")
 }
