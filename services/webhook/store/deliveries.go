@@ -93,6 +93,9 @@ func (t *tx) again(d *query.Delivery, manual bool) error {
 	d.State, d.Round, d.Manual, d.Finished = string(DeliveryQueued), 0, flag(manual), 0
 	d.NextAt = time.Now().UnixMicro()
 	if d.Turn != 0 && !manual {
+		if _, err := t.LockEndpoint(t.ctx, d.Endpoint); err != nil {
+			return t.s.found(err)
+		}
 		first, err := t.FirstOfTurn(t.ctx, d.Endpoint, d.Turn)
 		if err != nil {
 			return err

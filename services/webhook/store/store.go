@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -54,6 +55,9 @@ type Store struct {
 	read    *query.Queries
 	changed *wakes[int]
 	queued  *wakes[int64]
+
+	closing sync.Once
+	closed  error // of closing
 }
 
 // database is what differs between SQLite and PostgreSQL.
@@ -139,15 +143,16 @@ func (s *Store) begin(ctx context.Context) error {
 	return s.checkKey(ctx)
 }
 
-// Close ends what the store has started. Nothing may be called any more.
+// Close ends what the store has started. Nothing may be called any more, but Close.
 func (s *Store) Close() error {
-	var err error
-	if s.db != nil {
-		err = s.db.close()
-	}
-	s.changed.close()
-	s.queued.close()
-	return err
+	s.closing.Do(func() {
+		if s.db != nil {
+			s.closed = s.db.close()
+		}
+		s.changed.close()
+		s.queued.close()
+	})
+	return s.closed
 }
 
 // Changed tells partitions whose Changes may not be empty. What finds no room is not told: look each second all the same.
