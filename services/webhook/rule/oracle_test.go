@@ -1,6 +1,7 @@
 package rule_test
 
 import (
+	"math"
 	"math/big"
 	"slices"
 
@@ -20,7 +21,8 @@ type oracle struct {
 	began bool
 	insts map[uint32]*oracleInst
 	rules map[int64]*oracleRule
-	ev    *stream.Event
+	order []*oracleRule // nil: to be made again
+	made  map[int64]rule.Series
 
 	fires []rule.Fire
 	ends  map[int64]rule.Ended
@@ -48,7 +50,7 @@ type oracleInst struct {
 
 type oracleMinute struct {
 	high, low, close market.Price
-	volume           *big.Int
+	volume           int64
 }
 
 type oracleRule struct {
@@ -65,7 +67,7 @@ type oracleRule struct {
 }
 
 func newOracle(t fataler) *oracle {
-	return &oracle{t: t, last: -1, insts: map[uint32]*oracleInst{}, rules: map[int64]*oracleRule{}, ends: map[int64]rule.Ended{}}
+	return &oracle{t: t, last: -1, insts: map[uint32]*oracleInst{}, rules: map[int64]*oracleRule{}, ends: map[int64]rule.Ended{}, made: map[int64]rule.Series{}}
 }
 
 func groupOf(s rule.Series) string {
@@ -82,17 +84,25 @@ func (o *oracle) minute() int64 { return o.clock.Std().Unix() / 60 }
 
 // add is a new rule, from here on.
 func (o *oracle) add(id int64, inst uint32, s rule.Spec) {
+	o.order, o.made[id] = nil, s.Series
 	o.rules[id] = &oracleRule{id: id, inst: inst, spec: s, armed: true, prev: o.value(o.insts[inst], s), gapAt: -1}
 }
 
 // ordered returns the rules in order of their ids.
 func (o *oracle) ordered() []*oracleRule {
-	var all []*oracleRule
-	for _, r := range o.rules {
-		all = append(all, r)
+	if o.order == nil {
+		for _, r := range o.rules {
+			o.order = append(o.order, r)
+		}
+		slices.SortFunc(o.order, func(a, b *oracleRule) int { return int(a.id - b.id) })
 	}
-	slices.SortFunc(all, func(a, b *oracleRule) int { return int(a.id - b.id) })
-	return all
+	return o.order
+}
+
+// remove takes a rule out.
+func (o *oracle) remove(id int64) {
+	o.order = nil
+	delete(o.rules, id)
 }
 
 // apply takes in a record.
@@ -100,7 +110,7 @@ func (o *oracle) apply(ev *stream.Event) {
 	if ev.Offset <= o.last {
 		return
 	}
-	o.last, o.ev = ev.Offset, ev
+	o.last = ev.Offset
 	before := len(o.fires)
 	minute := o.minute()
 	o.clock = max(o.clock, ev.Time)
@@ -126,7 +136,7 @@ func (o *oracle) apply(ev *stream.Event) {
 
 func (o *oracle) end(r *oracleRule, why rule.Ended) {
 	o.ends[r.id] = why
-	delete(o.rules, r.id)
+	o.remove(r.id)
 }
 
 // content applies what a record says.
@@ -245,8 +255,8 @@ func (o *oracle) rescale(in *oracleInst, from, to market.Instrument) {
 		price(&m.high)
 		price(&m.low)
 		price(&m.close)
-		if v := scaled(clamp(m.volume), from.SizeScale, to.SizeScale); v != nil {
-			m.volume = v
+		if v := scaled(m.volume, from.SizeScale, to.SizeScale); v != nil {
+			m.volume = v.Int64()
 		} else {
 			exact = false
 		}
@@ -380,11 +390,11 @@ func (o *oracle) trade(in *oracleInst, t market.Trade) {
 	in.newest, in.price = t.Time, t.Price
 	m := in.minutes[o.minute()]
 	if m == nil {
-		m = &oracleMinute{high: t.Price, low: t.Price, volume: new(big.Int)}
+		m = &oracleMinute{high: t.Price, low: t.Price}
 		in.minutes[o.minute()] = m
 	}
 	m.high, m.low, m.close = max(m.high, t.Price), min(m.low, t.Price), t.Price
-	m.volume.Add(m.volume, big.NewInt(int64(t.Size)))
+	m.volume = plus(m.volume, int64(t.Size))
 	o.evaluate(in, "last")
 	o.evaluate(in, "window")
 }
@@ -594,14 +604,21 @@ func (in *oracleInst) closeAt(minute int64) int64 {
 	return int64(price)
 }
 
-func (in *oracleInst) volume(now, w int64) int64 {
-	sum := new(big.Int)
+// plus adds what is not negative, up to the greatest number.
+func plus(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+func (in *oracleInst) volume(now, w int64) (sum int64) {
 	for m := now - w + 1; m <= now; m++ {
 		if b := in.minutes[m]; b != nil {
-			sum.Add(sum, b.volume)
+			sum = plus(sum, b.volume)
 		}
 	}
-	return clamp(sum)
+	return sum
 }
 
 // closes is the sum of a window's closes.
@@ -610,12 +627,16 @@ func (in *oracleInst) closes(now, w int64) *big.Int {
 	if price == 0 {
 		return nil
 	}
-	sum := new(big.Int)
+	total, sum := new(big.Int), int64(0)
 	for m := now - w + 1; m <= now; m++ {
 		if b := in.minutes[m]; b != nil {
 			price = int64(b.close)
 		}
-		sum.Add(sum, big.NewInt(price))
+		if sum > math.MaxInt64-price {
+			total.Add(total, big.NewInt(sum))
+			sum = 0
+		}
+		sum += price
 	}
-	return sum
+	return total.Add(total, big.NewInt(sum))
 }

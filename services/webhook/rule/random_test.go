@@ -292,7 +292,7 @@ func (c *chance) changeRules(engines []*engine, o *oracle) {
 		if c.oneIn(5, "remove") && c.next > 0 {
 			id := int64(c.upTo(int(c.next), "id"))
 			_, there := o.rules[id]
-			delete(o.rules, id)
+			o.remove(id)
 			for _, e := range engines {
 				if e.p.Remove(id) != there {
 					c.r.Fatalf("rule %d: there should be one: %v", id, there)
