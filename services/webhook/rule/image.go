@@ -144,7 +144,7 @@ func (p *Partition) Restore(checkpoint int64, image []byte) error {
 	switch kind {
 	case imagePartition:
 		clock := market.Time(r.varint())
-		r.check(clock >= 0 && len(r.b) == 0)
+		r.check(clock >= 0 && clock < maxClock && len(r.b) == 0)
 		if !r.bad {
 			p.offset, p.clock, p.savedFloor = offset, clock, offset
 			if clock > 0 {
@@ -235,8 +235,11 @@ func (r *reader) history() history {
 	return h
 }
 
-// maxMinute bounds minutes, far from where a Time ends.
-const maxMinute = 1 << 40
+// The bounds of minutes and of the clock lie well before the end of a Time.
+const (
+	maxMinute = 1 << 27
+	maxClock  = 1 << 62
+)
 
 // Snapshot takes in a piece of md.snapshots, at a cold start. Events that it includes already are told by their sequence.
 func (p *Partition) Snapshot(s *stream.Snapshot) error {

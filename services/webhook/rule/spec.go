@@ -219,7 +219,11 @@ func shortened(name string) string {
 	if len(name) > 40 {
 		name = name[:40] + "..."
 	}
-	return strings.Trim(strconv.Quote(name), `"`)
+	quoted := strconv.QuoteToASCII(name)
+	if name == "" {
+		return quoted
+	}
+	return quoted[1 : len(quoted)-1]
 }
 
 func (f fields) spec(of Scales) (s Spec, err error) {
