@@ -48,6 +48,9 @@ func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string
 			c.Fires = append(c.Fires, ev)
 		}
 	}
+	if err := o.events(ctx, &c); err != nil {
+		return err
+	}
 	o.take(&c, math.MaxInt, math.MaxInt64)
 	return o.write(ctx, &c)
 }

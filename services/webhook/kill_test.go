@@ -339,7 +339,7 @@ func compare(t *testing.T, r *inbox, want, got map[string]int, path string) {
 // Two instances on one database, of which one or the other is stopped for so long that its leases go to the other, and then
 // goes on as if nothing had happened: fires and deliveries are those of one instance that was left alone.
 func TestPostgresZombie(t *testing.T) {
-	pauses := 5
+	pauses := 3
 	if s := os.Getenv("TICKWIRE_CHAOS_TAKEOVERS"); s != "" {
 		n, err := strconv.Atoi(s)
 		must(t, err)

@@ -75,20 +75,31 @@ func (o *owner) resume(ctx context.Context, from, checkpoint int64) (*stream.Fol
 	return f, nil
 }
 
-// begin starts with the market's newest snapshots. Every rule there is has missed what lies before them.
+// begin starts with the market's newest snapshots. Every rule there is has missed what lies before them: then it is compared
+// with what its series was worth when its instrument's image was made.
 func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*stream.Follower, error) {
+	old := o.rules
 	if why != "" {
 		o.log.Error("the place of the last commit is gone from md.events: all alerts of the partition have a gap",
 			zap.Int("partition", o.partition), zap.String("why", why), zap.Int64("offset", at.Offset), zap.Time("since", at.Clock.Std()))
-		o.rules.Gap(why)
+		if err := o.addAll(ctx); err != nil {
+			return nil, err
+		}
 	}
+	o.rules, o.broken = rule.NewPartition(), nil
 	f, err := o.cluster.Begin(ctx, o.partition, 0, o.rules.Snapshot)
 	if err != nil {
 		return nil, err
 	}
 	err = o.replay(ctx, f, f.End())
+	if why != "" {
+		o.rules.Carry(old, why)
+	}
 	if err == nil {
 		err = o.addAll(ctx)
+	}
+	if err == nil && why != "" {
+		o.rules.Arrive(&o.out)
 	}
 	if err == nil {
 		o.reached = f.Offset() - 1

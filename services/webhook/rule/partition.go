@@ -137,6 +137,8 @@ type Partition struct {
 	parked   []uint32 // pending rules whose time came in a gap
 	idle     []*line  // may have lost their last rule
 
+	carried map[lineKey]int64 // values of before a gap, while rules are added; nil: none
+
 	dirty      []*instrument // changed since their last image, oldest change first
 	savedFloor int64
 	image      []byte
@@ -250,6 +252,7 @@ func (p *Partition) lineOf(in *instrument, key lineKey) *line {
 	lines := in.linesOf(key.series.group())
 	*lines = append(*lines, l)
 	p.begin(l)
+	p.resume(l, key)
 	return l
 }
 
@@ -378,9 +381,7 @@ func (p *Partition) Apply(ev *stream.Event, out *Output) error {
 	p.advance(ev.Time)
 	err := p.event(ev)
 	p.ring()
-	if fires := out.Fires[first:]; len(fires) > 1 {
-		slices.SortFunc(fires, func(a, b Fire) int { return cmp.Compare(a.Rule, b.Rule) })
-	}
+	sortFires(out.Fires[first:])
 	if len(p.idle) > 0 {
 		p.dropIdle()
 	}
@@ -389,6 +390,13 @@ func (p *Partition) Apply(ev *stream.Event, out *Output) error {
 		return fmt.Errorf("record %d: %w", ev.Offset, err)
 	}
 	return nil
+}
+
+// sortFires puts the fires of one record in order.
+func sortFires(fires []Fire) {
+	if len(fires) > 1 {
+		slices.SortFunc(fires, func(a, b Fire) int { return cmp.Compare(a.Rule, b.Rule) })
+	}
 }
 
 // advance moves the log clock, ends the rules that expire by it, and evaluates the windows when a minute begins.
