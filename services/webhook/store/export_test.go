@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // WithFence runs do in a transaction that holds the lease.
 func (s *Store) WithFence(ctx context.Context, l Lease, do func()) error {
@@ -20,3 +23,21 @@ func (s *Store) Activate(ctx context.Context, num int64) error {
 		return err
 	})
 }
+
+// LimitPages lets SQLite's file have no more pages than that.
+func (s *Store) LimitPages(ctx context.Context, n int) error {
+	return s.write(ctx, func(t *tx) error {
+		return t.db.QueryRowContext(t.ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n)).Scan(&n)
+	})
+}
+
+// MoveSecret gives a sealed secret to another endpoint.
+func (s *Store) MoveSecret(ctx context.Context, num, endpoint int64) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.db.ExecContext(t.ctx, "UPDATE secret SET endpoint = $1 WHERE num = $2", endpoint, num)
+		return err
+	})
+}
+
+// Where is the store's configuration.
+func (s *Store) Where() Config { return s.cfg }

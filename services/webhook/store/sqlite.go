@@ -72,7 +72,7 @@ func openSQLite(ctx context.Context, s *Store) (_ database, err error) {
 		return nil, err
 	}
 	db.writer.SetMaxOpenConns(1)
-	if err := checkSQLite(ctx, db.writer); err != nil {
+	if err := checkSQLite(ctx, db.writer, dir); err != nil {
 		return nil, err
 	}
 	migrations, err := fs.Sub(forSQLite{migrationFiles}, "migrations")
@@ -100,8 +100,16 @@ func dsn(dir string, pragmas ...string) string {
 	return "file:" + (&url.URL{Path: filepath.Join(dir, sqliteFile)}).EscapedPath() + "?" + q.Encode()
 }
 
-// checkSQLite looks whether the file is a database that can be read.
-func checkSQLite(ctx context.Context, db *sql.DB) error {
+// maxChecked is how large a file may be to be read whole at the start.
+const maxChecked = 64 << 20
+
+// checkSQLite looks whether the file is a database that can be read. What is damaged further on in a large one is told when it
+// is read.
+func checkSQLite(ctx context.Context, db *sql.DB, dir string) error {
+	if info, err := os.Stat(filepath.Join(dir, sqliteFile)); err == nil && info.Size() > maxChecked {
+		var tables int
+		return db.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_schema").Scan(&tables)
+	}
 	var answer string
 	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&answer); err != nil {
 		return err

@@ -158,8 +158,8 @@ func (s *Store) Close() error {
 // Changed tells partitions whose Changes may not be empty. What finds no room is not told: look each second all the same.
 func (s *Store) Changed() <-chan int { return s.changed.out }
 
-// Queued tells endpoints that got deliveries, or another configuration; 0 is all. What finds no room is not told: look
-// each second all the same.
+// Queued tells endpoints that got deliveries, or another configuration. What finds no room is not told: look each second all
+// the same.
 func (s *Store) Queued() <-chan int64 { return s.queued.out }
 
 func (s *Store) write(ctx context.Context, fn func(*tx) error) error {
