@@ -187,3 +187,28 @@ func (s *InstrumentSnapshot) decodeSequences(b []byte) error {
 	}
 	return nil
 }
+
+// DecodeBars calls do with each bar of the payload of a KindBars snapshot, oldest first. The bar is do's for the call.
+func DecodeBars(payload []byte, do func(*market.Bar) error) error {
+	var bar market.Bar
+	for len(payload) > 0 {
+		n := barLen(payload)
+		if err := wire.DecodeBar(payload[:n], &bar); err != nil {
+			return err
+		}
+		if err := do(&bar); err != nil {
+			return err
+		}
+		payload = payload[n:]
+	}
+	return nil
+}
+
+// barLen is the length of the SBE bar that b begins with: the header and the block, whose length the header says.
+func barLen(b []byte) int {
+	const header = 8
+	if len(b) < header {
+		return len(b)
+	}
+	return min(header+int(binary.LittleEndian.Uint16(b)), len(b))
+}

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -111,26 +110,16 @@ func (p *partition) loadBars(s *stream.Snapshot) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for b := s.Payload; len(b) > 0; {
-		n := barLen(b)
-		if err := wire.DecodeBar(b[:n], &p.event.bar); err != nil {
-			return fmt.Errorf("bars of %s: %w", in.sym, err)
+	err := stream.DecodeBars(s.Payload, func(b *market.Bar) error {
+		if b.Epoch == in.statuses.seq.Epoch { // blocks of an earlier numbering keep their keys
+			in.series.Final(b)
 		}
-		if p.event.bar.Epoch == in.statuses.seq.Epoch { // blocks of an earlier numbering keep their keys
-			in.series.Final(&p.event.bar)
-		}
-		b = b[n:]
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("bars of %s: %w", in.sym, err)
 	}
 	return nil
-}
-
-// barLen is the length of the SBE bar that b begins with: the header and the block, whose length the header says.
-func barLen(b []byte) int {
-	const header = 8
-	if len(b) < header {
-		return len(b)
-	}
-	return min(header+int(binary.LittleEndian.Uint16(b)), len(b))
 }
 
 // define returns the instrument that a status describes, which may be new.

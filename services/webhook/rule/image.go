@@ -243,7 +243,11 @@ const (
 
 // Snapshot takes in a piece of md.snapshots, at a cold start. Events that it includes already are told by their sequence.
 func (p *Partition) Snapshot(s *stream.Snapshot) error {
-	if s.Kind != stream.KindInstrument {
+	switch s.Kind {
+	case stream.KindBars + uint8(market.Minute):
+		return p.seedBars(s)
+	case stream.KindInstrument:
+	default:
 		return nil
 	}
 	var is stream.InstrumentSnapshot

@@ -9,7 +9,8 @@ import (
 	"github.com/tickwire/tickwire/pkg/wire"
 )
 
-// instrument is what the series of one instrument are made of. Everything here but the lines goes into its image.
+// instrument is what the series of one instrument are made of. Everything here but the lines, and what only a cold start wants,
+// goes into its image.
 type instrument struct {
 	status market.Status // the newest
 
@@ -26,6 +27,7 @@ type instrument struct {
 	hasLast bool
 	history history
 	from    int64 // the first minute of which every trade is known
+	lacking int64 // at a cold start, the newest minute that some trades are missing of
 
 	gaps group // what has a gap that no value has come after
 

@@ -1,15 +1,24 @@
 package rule
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/tickwire/tickwire/pkg/bar"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 )
 
-// seed takes the newest price from the bars of a snapshot.
+// At a cold start the windows are those of the bars of one minute that md.snapshots holds, so that a rule over a day need
+// not wait for one. Bars go by event time and buckets by the log clock; what differs by that is at the edges of minutes.
+
+// seed takes the newest price and the newest minutes from the bars of an instrument's snapshot.
 func (p *Partition) seed(in *instrument, s *stream.InstrumentSnapshot) error {
+	for i := range s.Bars {
+		in.seedBar(&s.Bars[i])
+	}
 	if len(s.Series) == 0 {
 		return nil
 	}
@@ -17,8 +26,48 @@ func (p *Partition) seed(in *instrument, s *stream.InstrumentSnapshot) error {
 	if err := series.DecodeBinary(s.Series); err != nil {
 		return fmt.Errorf("bars of %s: %w", s.Status.Instrument.Sym, err)
 	}
+	if b, ok := series.Open(market.Minute); ok {
+		b.Epoch = in.status.Epoch
+		in.seedBar(&b)
+	}
 	var t market.Ticker
 	series.Ticker(&t)
 	in.last, in.hasLast = t.Last, t.Last > 0
 	return nil
+}
+
+// seedBars takes minutes from a block of final bars. Blocks come after their instrument's snapshot.
+func (p *Partition) seedBars(s *stream.Snapshot) error {
+	in := p.insts[s.Inst]
+	if in == nil {
+		p.stats.Orphans++
+		return nil
+	}
+	err := stream.DecodeBars(s.Payload, func(b *market.Bar) error {
+		in.seedBar(b)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("bars of %s: %w", in.status.Instrument.Sym, err)
+	}
+	return nil
+}
+
+// seedBar makes a minute of the history of a bar. Every trade is known from the minute after the oldest bar on, and after
+// the newest one that lacks some.
+func (in *instrument) seedBar(b *market.Bar) {
+	if b.Interval != market.Minute || b.Epoch != in.status.Epoch {
+		return // of an earlier numbering, maybe at other scales
+	}
+	next := bucket{minute: int64(b.Start) / int64(time.Minute), high: b.High, low: b.Low, close: b.Close, volume: b.Volume}
+	at, there := slices.BinarySearchFunc(in.history, next.minute, func(h bucket, minute int64) int { return cmp.Compare(h.minute, minute) })
+	if there {
+		in.history[at] = next
+	} else {
+		in.history = slices.Insert(in.history, at, next)
+	}
+	if b.Incomplete {
+		in.lacking = max(in.lacking, next.minute)
+	}
+	in.from = max(in.history[0].minute, in.lacking) + 1
 }
