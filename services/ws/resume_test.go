@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/pkg/client"
@@ -116,13 +117,13 @@ type thrown struct {
 	ends   int
 }
 
-func (f *fleet) client(i int) *thrown {
+func (f *fleet) client(i int, mode wire.Mode) *thrown {
 	f.t.Helper()
 	view := []client.BookView{{}, {Millis: 100}, {Depth: 10}, {Depth: 25, Millis: 100}}[i%4]
 	encoding := client.Encoding(i / 4 % 2)
 	th := &thrown{fleet: f, name: fmt.Sprintf("client %d, encoding %d, %+v", i, encoding, view), full: view.Depth == 0}
 	c, err := client.New(client.Config{
-		URL: "ws://fleet", Encoding: encoding, Dial: th.dial, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,
+		URL: "ws://fleet", Encoding: encoding, Mode: mode, Dial: th.dial, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,
 		Handler: client.Handler{
 			OnTrade: func(_ *client.Trades, m *market.Trade) { th.follow("trade", &th.trades, m.Seq) },
 			OnBar: func(_ *client.Bars, m *market.Bar) {
@@ -201,6 +202,32 @@ func (o *owner) bar() {
 // client gets every trade and every final bar once and in order, and its book stays right without a new snapshot as long
 // as it is a whole one.
 func TestResumeOnAnyEdge(t *testing.T) {
+	updates := 4000
+	if testing.Short() {
+		updates = 1500
+	}
+	resume(t, wire.Conflate, updates, func(i int) (lags, cuts bool) { return i%750 >= 200 && i%750 < 500, true })
+}
+
+// TestResumeBehind is the same of clients that must not miss anything, with an edge that lags further than is waited for: it
+// sends those away that have seen more.
+func TestResumeBehind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits longer than the edge does")
+	}
+	const from, quiet = 500, 1000 // those who are cut off in between come with more than the edge has, and stay
+	to := quiet + int(behindTimeout/time.Millisecond) + 500
+	told := resume(t, wire.Lossless, to+1000, func(i int) (lags, cuts bool) { return i >= from && i < to, i < quiet || i >= to })
+	if told == 0 {
+		t.Error("no client was told that an edge lags too far")
+	}
+}
+
+// resume is what TestResumeOnAnyEdge says. Plan tells by the number of an update whether one of the edges lags, and whether
+// clients are cut off; updates come every millisecond, or slower. It returns how often clients were told that the edge is
+// too far behind.
+func resume(t *testing.T, mode wire.Mode, updates int, plan func(i int) (lags, cuts bool)) (told float64) {
+	t.Helper()
 	b, err := broker.Start(broker.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +260,7 @@ func TestResumeOnAnyEdge(t *testing.T) {
 	var clients []*thrown
 	ended := make(chan error, 8)
 	for i := range 8 {
-		th := f.client(i)
+		th := f.client(i, mode)
 		clients = append(clients, th)
 		go func() { ended <- th.c.Run(ctx) }()
 	}
@@ -246,10 +273,6 @@ func TestResumeOnAnyEdge(t *testing.T) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	_, stopFresh := f.edge(cluster)
-	updates := 4000
-	if testing.Short() {
-		updates = 1500
-	}
 	for i := range updates {
 		o.update(rnd)
 		if i%50 == 0 {
@@ -259,15 +282,12 @@ func TestResumeOnAnyEdge(t *testing.T) {
 		if i%100 == 0 {
 			o.beat()
 		}
-		if i%40 == 0 {
+		lags, cuts := plan(i)
+		if cuts && i%40 == 0 {
 			clients[rnd.IntN(len(clients))].cut()
 		}
-		switch i % 750 {
-		case 200:
-			lag.set(true)
-		case 500:
-			lag.set(false)
-		case 700:
+		lag.set(lags)
+		if i%750 == 700 {
 			stopFresh()
 			_, stopFresh = f.edge(cluster)
 		}
@@ -301,4 +321,5 @@ func TestResumeOnAnyEdge(t *testing.T) {
 			t.Errorf("%s: trades up to %d of %d, bars up to %d of %d", th.name, th.trades, o.seq, th.bars, o.bars)
 		}
 	}
+	return testutil.ToFloat64(follower.metrics.errors.WithLabelValues(string(wire.CodeBehind)))
 }

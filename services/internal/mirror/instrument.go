@@ -326,13 +326,15 @@ func (in *Instrument) fault(what string, err error) {
 
 // sweep drops views that nobody watches, and history and snapshots that are too old.
 func (in *Instrument) sweep(now time.Duration) {
-	for _, h := range in.expire(now) {
+	var room [market.NumIntervals + 8]*hot // enough for most; instruments are many, and each is swept again and again
+	for _, h := range in.expire(now, room[:0]) {
 		h.cool(now)
 	}
 	in.reads.cool(now)
 }
 
-func (in *Instrument) expire(now time.Duration) (all []*hot) {
+// expire drops what is too old, and adds all hot snapshots to the list.
+func (in *Instrument) expire(now time.Duration, all []*hot) []*hot {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, f := range in.feeds() {

@@ -63,6 +63,19 @@ func sameView(c *client, s *script) error {
 	return nil
 }
 
+// TestSweepAllocates: instruments that nothing happens to are swept each second, and take no memory for it.
+func TestSweepAllocates(t *testing.T) {
+	play(t, func(t *testing.T, m *Mirror, _ *fanout.Hub) {
+		open(t, m, 10)
+		now := m.now()
+		in := m.Instrument("BTC-USDT")
+		in.sweep(now)
+		if n := testing.AllocsPerRun(10, func() { in.sweep(now) }); n > 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}
+
 func TestEveryViewAtEveryMessage(t *testing.T) {
 	play(t, func(t *testing.T, m *Mirror, h *fanout.Hub) {
 		s := open(t, m, 300)
