@@ -53,7 +53,6 @@ type Conn struct {
 	place    int32  // in Hub.conns, guarded by its mutex
 	shard    *shard
 	writer   Writer
-	poller   poller
 	events   Events
 	observer Observer // the pass's from the first message on
 
@@ -71,6 +70,7 @@ type Conn struct {
 	deflate bool                 // not changed after the first message
 
 	// What follows belongs to the pass, or to the poller of a parked connection.
+	watched    bool          // by the poller for descriptors; not changed
 	registered bool          // the poller's
 	slow       bool          // the socket or the window was full when the last pass ended
 	moved      time.Duration // guarded by parking.mu: when the transport last took something, or was found full

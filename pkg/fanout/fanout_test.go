@@ -884,7 +884,7 @@ func TestSubSize(t *testing.T) {
 	if size := unsafe.Sizeof(Sub{}); size > 64 {
 		t.Errorf("a Sub has %d bytes", size)
 	}
-	if size := unsafe.Sizeof(Conn{}); size > 192 {
+	if size := unsafe.Sizeof(Conn{}); size > 176 {
 		t.Errorf("a Conn has %d bytes", size)
 	}
 }

@@ -86,12 +86,12 @@ func (h *Hub) Attach(w Writer, events Events) (*Conn, error) {
 	if h.closed {
 		return nil, ErrHubClosed
 	}
-	p, err := h.pollerOf(w)
+	watched, err := h.prepare(w)
 	if err != nil {
 		return nil, err
 	}
 	h.attached++
-	c := &Conn{hub: h, id: h.attached, shard: h.shards[h.attached%uint64(len(h.shards))], writer: w, poller: p, events: events}
+	c := &Conn{hub: h, id: h.attached, shard: h.shards[h.attached%uint64(len(h.shards))], writer: w, watched: watched, events: events}
 	if w, ok := w.(chatty); ok {
 		w.onOutput(c.kick)
 	}
@@ -100,20 +100,28 @@ func (h *Hub) Attach(w Writer, events Events) (*Conn, error) {
 	return c, nil
 }
 
-// pollerOf returns the poller that can watch w. h.mu is held.
-func (h *Hub) pollerOf(w Writer) (p poller, err error) {
+// prepare makes the poller that can watch w, and tells whether it is the one for descriptors. h.mu is held.
+func (h *Hub) prepare(w Writer) (watched bool, err error) {
 	if d, ok := w.(described); ok && d.descriptor() != nil {
 		if h.descriptors == nil {
 			h.descriptors, err = newDescriptorPoller(h)
 		}
 		if h.descriptors != nil || err != nil {
-			return h.descriptors, err
+			return true, err
 		}
 	}
 	if h.portable == nil {
 		h.portable = newRetrier(h)
 	}
-	return h.portable, nil
+	return false, nil
+}
+
+// poller returns the one that prepare has made for a connection. It does not change any more.
+func (c *Conn) poller() poller {
+	if c.watched {
+		return c.hub.descriptors
+	}
+	return c.hub.portable
 }
 
 func (h *Hub) forget(c *Conn) {

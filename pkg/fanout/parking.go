@@ -37,7 +37,7 @@ func (c *Conn) park(left int, now time.Duration) {
 		k.take(c.id)
 		return
 	}
-	if err := c.poller.watch(c); err != nil {
+	if err := c.poller().watch(c); err != nil {
 		k.take(c.id)
 		c.fail(err)
 	}
