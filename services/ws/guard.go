@@ -3,6 +3,7 @@ package ws
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/tickwire/tickwire/services/internal/door"
@@ -10,7 +11,7 @@ import (
 
 // bounds are those of what a client may send.
 type bounds struct {
-	message   uint64      // bytes of one message
+	message   uint32      // bytes of one message
 	fragments int32       // frames of one message
 	frames    door.Bucket // full ones, to begin with
 	pings     door.Bucket
@@ -18,7 +19,7 @@ type bounds struct {
 
 func newBounds(maxMessage int) bounds {
 	return bounds{
-		message: uint64(maxMessage), fragments: 64,
+		message: uint32(min(maxMessage, math.MaxInt32)), fragments: 64,
 		frames: door.Bucket{Rate: 2000, Burst: 4000}, // acknowledgements of a fast client among them
 		pings:  door.Bucket{Rate: 5, Burst: 30},
 	}
@@ -57,8 +58,8 @@ func (v *violation) Error() string { return fmt.Sprintf("%d %s", v.code, v.reaso
 // lengths that don't fit an int, reserved bits, messages in endless pieces, floods.
 type guard struct {
 	bounds    *bounds
-	left      uint64 // payload bytes of the frame to come
-	message   uint64 // bytes so far of the message that is open
+	left      uint32 // payload bytes of the frame to come
+	message   uint32 // bytes so far of the message that is open
 	fragments int32  // of it
 	have      uint8  // bytes of head
 	need      uint8  // length of the header, as far as known
@@ -79,7 +80,7 @@ func newGuard(b *bounds) guard {
 func (g *guard) scan(b []byte, now time.Time) (ok int, err *violation) {
 	for ok < len(b) {
 		if g.left > 0 {
-			n := min(g.left, uint64(len(b)-ok))
+			n := uint32(min(uint64(g.left), uint64(len(b)-ok)))
 			g.left -= n
 			ok += int(n)
 			g.finish()
@@ -187,12 +188,12 @@ func (g *guard) payload() *violation {
 		n = binary.BigEndian.Uint64(g.head[2:])
 	}
 	if !g.control {
-		if limit := g.bounds.message; n > limit || g.message+n > limit {
+		if limit := g.bounds.message; n > uint64(limit) || uint64(g.message)+n > uint64(limit) {
 			return &violation{closeTooBig, fmt.Sprintf("a message may have at most %d bytes", limit)}
 		}
-		g.message += n
+		g.message += uint32(n) //nolint:gosec // within the limit
 	}
-	g.have, g.need, g.left = 0, 2, n
+	g.have, g.need, g.left = 0, 2, uint32(n) //nolint:gosec // within the limit, or that of a control frame
 	g.finish()
 	return nil
 }

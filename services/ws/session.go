@@ -29,10 +29,10 @@ type session struct {
 
 	place door.Place                    // counted for it
 	index int32                         // in Server.sessions, guarded by its mutex
-	alone time.Duration                 // since when the client has had no subscription; the sweep's own
 	why   atomic.Int32                  // close code that this edge began with; 0 when it did not
 	left  atomic.Pointer[chan struct{}] // see gone
 
+	alone   moment // since when the client has had no subscription; the sweep's own
 	format  fanout.Format
 	greeted bool  // hello has been said; guarded by mu, like turn and over
 	turn    uint8 // the second of pingEvery at which it is pinged
@@ -41,6 +41,18 @@ type session struct {
 	mu     sync.Mutex
 	topics topics
 	identity
+}
+
+// moment is a time by the server's clock as a connection keeps it: in tenths of a second, and good for ten years. Zero is
+// never.
+type moment uint32
+
+const tenth = 100 * time.Millisecond
+
+func momentOf(now time.Duration) moment { return moment(now/tenth + 1) } //nolint:gosec // see there
+
+func (m moment) since(earlier moment) time.Duration {
+	return time.Duration(int64(m)-int64(earlier)) * tenth
 }
 
 func newSession(s *Server, v *visitor, t terms, early []byte) *session {
@@ -59,7 +71,7 @@ func newSession(s *Server, v *visitor, t terms, early []byte) *session {
 	c.socket.guard.deflate = t.deflate
 	c.socket.raw = rawConn(v.conn)
 	c.socket.early(early)
-	c.socket.heard.Store(int64(s.now()))
+	c.socket.heard.Store(uint32(momentOf(s.now())))
 	return c
 }
 
@@ -157,19 +169,19 @@ func (c *session) violated(v *violation) {
 
 // check ends the connection if its time is up. The sweep calls it.
 func (c *session) check(now time.Duration) {
-	began := time.Duration(c.socket.began.Load())
+	began, at := moment(c.socket.began.Load()), momentOf(now)
 	switch {
-	case began != 0 && now-began > messageTimeout:
+	case began != 0 && at.since(began) > messageTimeout:
 		c.bye(closePolicy, "a message took too long")
-	case now-time.Duration(c.socket.heard.Load()) > idleTimeout:
+	case at.since(moment(c.socket.heard.Load())) > idleTimeout:
 		c.bye(closePolicy, "pings were not answered")
-	case c.lonely(now):
+	case c.lonely(at):
 		c.bye(wire.CloseNoSubscription, "no subscription")
 	}
 }
 
 // lonely tells whether the client has had no subscription for too long.
-func (c *session) lonely(now time.Duration) bool {
+func (c *session) lonely(now moment) bool {
 	c.mu.Lock()
 	n := c.topics.len()
 	c.mu.Unlock()
@@ -179,7 +191,7 @@ func (c *session) lonely(now time.Duration) bool {
 	case c.alone == 0:
 		c.alone = now
 	default:
-		return now-c.alone >= c.s.cfg.Idle
+		return now.since(c.alone) >= c.s.cfg.Idle
 	}
 	return false
 }

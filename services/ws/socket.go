@@ -19,9 +19,9 @@ type socket struct {
 	raw     syscall.RawConn // nil when Conn does the reading
 	in      *inbox          // nil when there is nothing in it
 	guard   guard
-	heard   atomic.Int64 // when a byte was last read, by the server's clock
-	began   atomic.Int64 // when the message that is under way began; zero when there is none
-	broken  *violation   // of the guard's; nothing is read any more
+	heard   atomic.Uint32 // the moment when a byte was last read
+	began   atomic.Uint32 // and when the message that is under way began; zero when there is none
+	broken  *violation    // of the guard's; nothing is read any more
 }
 
 // Read implements net.Conn. It is where the reading goroutine of an idle client waits, and it must do so within the
@@ -94,7 +94,7 @@ func (s *socket) early(b []byte) {
 // check lets the guard see what was read, and returns how much of it goes on to gws.
 func (s *socket) check(b []byte) (ok int) {
 	now := time.Now()
-	at := int64(now.Sub(s.session.s.start)) + 1
+	at := uint32(momentOf(now.Sub(s.session.s.start)))
 	s.heard.Store(at)
 	ok, bad := s.guard.scan(b, now)
 	switch {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -243,4 +244,30 @@ func TestAcceptErrors(t *testing.T) {
 		p.write(masked(0x88, []byte{0x03, 0xE8}))
 		p.closed()
 	})
+}
+
+// TestMoments: they are never zero, tell a tenth of a second from the next, and do not mind a clock that was read earlier.
+func TestMoments(t *testing.T) {
+	if m := momentOf(0); m == 0 {
+		t.Error("the first moment is never")
+	}
+	f := func(earlier, later, want time.Duration) {
+		t.Helper()
+		if got := momentOf(later).since(momentOf(earlier)); got != want {
+			t.Errorf("from %v to %v: %v, want %v", earlier, later, got, want)
+		}
+	}
+	f(1, 2, 0)
+	f(99*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond)
+	f(time.Hour, time.Hour+idleTimeout, idleTimeout)
+	f(time.Second, 0, -time.Second)
+	const years = 10 * 365 * 24 * time.Hour
+	f(years, years+time.Second, time.Second)
+}
+
+// TestSessionSize keeps a session in its size class.
+func TestSessionSize(t *testing.T) {
+	if size := unsafe.Sizeof(session{}); size > 288 {
+		t.Errorf("a session has %d bytes", size)
+	}
 }
