@@ -38,7 +38,7 @@ postgres: ## the webhook store on PostgreSQL: the same tests as on SQLite, sever
 autobahn: ## the WebSocket edge against the Autobahn test suite; AUTOBAHN lists the cases (needs Python 2.7; PyPI the first time)
 	TICKWIRE_AUTOBAHN='$(AUTOBAHN)' $(GO) test -count=1 -timeout 30m -v -run TestAutobahn ./services/ws
 
-openapi: build ## a running server against its own OpenAPI document, by Schemathesis (needs Python 3.10 with venv; PyPI the first time)
+openapi: build ## a running server against its own OpenAPI documents, by Schemathesis (needs Python 3.10 with venv; PyPI the first time)
 	CACHE=$(CACHE) bash .ci/openapi
 
 memory: ## what an idle WebSocket connection holds, and that its goroutine fits the smallest stack

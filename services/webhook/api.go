@@ -312,6 +312,9 @@ func (c *call) read(r *route) error {
 			return &rest.Problem{Status: fasthttp.StatusUnsupportedMediaType, Code: "media_type", Detail: "send Content-Type: application/json, not compressed"}
 		}
 	}
+	if r.method == fasthttp.MethodPatch && len(body) == 0 {
+		return &rest.Problem{Status: fasthttp.StatusBadRequest, Code: "bad_request", Detail: "there is no body: a JSON object says what is to be changed"}
+	}
 	var wrong *rest.Problem
 	if c.body, wrong = parseObject(body); wrong != nil {
 		return wrong
