@@ -81,6 +81,7 @@ generate: ## rewrite golden files, the examples in the docs, and what sqlc makes
 	cd services && CGO_ENABLED=0 $(GO) generate ./webhook/store
 	$(GO) test -count=1 ./pkg/wire/... -update
 	$(GO) test -count=1 -run TestExamples ./services/sse -update
+	$(GO) test -count=1 -run TestAlertExamples ./services/webhook -update
 
 tidy: ## go work sync, then go mod tidy in every module
 	$(GO) work sync

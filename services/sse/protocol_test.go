@@ -4,22 +4,18 @@ import (
 	"bytes"
 	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
-
-const protocolPath = "../../docs/PROTOCOL.md"
 
 var rewrite = flag.Bool("update", false, "rewrite the golden files and the examples in docs/PROTOCOL.md")
 
 var (
-	example   = regexp.MustCompile("(?s)<!-- (sse|rest): (\\S+) -->\n(.*?)<!-- end -->")
 	retryLine = regexp.MustCompile(`(?m)^retry: \d+$`)
 	retryData = regexp.MustCompile(`"retry_ms":\d+`)
 )
@@ -100,47 +96,5 @@ func TestExamples(t *testing.T) {
 // checkExamples holds golden files, and the examples of a kind in docs/PROTOCOL.md, to what a test has recorded.
 func checkExamples(t *testing.T, kind string, got map[string][]byte) {
 	t.Helper()
-	for name, text := range got {
-		golden := filepath.Join("testdata", name)
-		if *rewrite {
-			if err := os.WriteFile(golden, text, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden) //nolint:gosec // one of our own
-		if err != nil || !bytes.Equal(text, want) {
-			t.Errorf("%s: %v; got\n%s", name, err, text)
-		}
-	}
-	doc, err := os.ReadFile(protocolPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	fresh := example.ReplaceAllFunc(doc, func(old []byte) []byte {
-		match := example.FindSubmatch(old)
-		name := string(match[2])
-		if string(match[1]) != kind {
-			return old
-		}
-		seen[name] = true
-		text, ok := got[name]
-		if !ok {
-			t.Errorf("docs/PROTOCOL.md shows %s, which no test records", name)
-			return old
-		}
-		return []byte("<!-- " + kind + ": " + name + " -->\n```\n" + string(bytes.TrimRight(text, "\n")) + "\n```\n<!-- end -->")
-	})
-	for name := range got {
-		if !seen[name] {
-			t.Errorf("docs/PROTOCOL.md does not show %s", name)
-		}
-	}
-	if *rewrite {
-		if err := os.WriteFile(protocolPath, fresh, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	} else if !bytes.Equal(fresh, doc) {
-		t.Error("the examples in docs/PROTOCOL.md are not what the server sends; run make generate")
-	}
+	testkit.Examples{Doc: "../../docs/PROTOCOL.md", Kind: kind, Rewrite: *rewrite}.Check(t, got)
 }

@@ -97,7 +97,8 @@ func tellEndpoint(e *store.Endpoint) *endpoint {
 const hinted = 4 // characters of a secret that are shown for ever
 
 func tellSecret(s *store.Secret) secret {
-	out := secret{Kind: s.Kind, Hint: "…" + s.Text[max(0, len(s.Text)-hinted):], Created: at(s.Created), Expires: at(s.Expires)}
+	text := strings.TrimRight(s.Text, "=") // says nothing
+	out := secret{Kind: s.Kind, Hint: "…" + text[max(0, len(text)-hinted):], Created: at(s.Created), Expires: at(s.Expires)}
 	if s.Kind == store.SecretV1a {
 		if k, err := signature.ParsePrivateKey(s.Text); err == nil {
 			out.Public = k.Public().Text()

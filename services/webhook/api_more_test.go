@@ -694,4 +694,3 @@ func FuzzObject(f *testing.F) {
 		}
 	})
 }
-

@@ -284,7 +284,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	good := `{"series":"volume_ratio","window":"90m","window2":"24h","op":"at_or_below","limit":"1.25","mode":"recurring","hysteresis":"0.5","cooldown":"5m0s","hold_for":"30s","expires_at":"2026-03-02T12:00:25Z","on_gap":"reset"}`
+	good := `{"series":"volume_ratio","window":"90m","window2":"24h","op":"at_or_below","limit":"1.25","mode":"recurring","hysteresis":"0.5","cooldown":"5m","hold_for":"30s","expires_at":"2026-03-02T12:00:25Z","on_gap":"reset"}`
 	s := spec(t, good)
 	want := rule.Spec{
 		Series: rule.VolumeRatio, Op: rule.AtOrBelow, W1: 90, W2: 1440, OnGap: rule.GapResets, Limit: 12_500, Hysteresis: 5_000,

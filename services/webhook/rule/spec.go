@@ -404,10 +404,10 @@ func (s Spec) AppendJSON(dst []byte, of Scales) []byte {
 		dst = appendField(dst, "hysteresis", Format(s.Hysteresis, scale))
 	}
 	if s.Cooldown != 0 {
-		dst = appendField(dst, "cooldown", s.Cooldown.String())
+		dst = appendField(dst, "cooldown", pauseText(s.Cooldown))
 	}
 	if s.HoldFor != 0 {
-		dst = appendField(dst, "hold_for", s.HoldFor.String())
+		dst = appendField(dst, "hold_for", pauseText(s.HoldFor))
 	}
 	if s.Expires != 0 {
 		dst = appendField(dst, "expires_at", s.Expires.Std().Format(time.RFC3339Nano))
@@ -432,4 +432,16 @@ func windowText(minutes uint16) string {
 		return strconv.Itoa(int(minutes/60)) + "h"
 	}
 	return strconv.Itoa(int(minutes)) + "m"
+}
+
+// pauseText gives a duration without the zeros at its end: 5m, not 5m0s.
+func pauseText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
