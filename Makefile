@@ -65,14 +65,16 @@ soak: ## 100 clients on 50 topics each verify every book at every message, SOAK 
 gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
-smoke: ## short load runs: raw records in, WebSocket deliveries out; then each edge alone, all deliveries checked
+smoke: ## short load runs: raw records in, WebSocket deliveries and signed requests out; then each edge alone, all deliveries checked
 	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
+	$(GO) run ./bench/cmd/tickwire-bench alerts --duration 5s
 	$(GO) run ./bench/cmd/tickwire-bench fanout --clients 500 --rate 2000 --flush 0,20ms --repeat 1 --warmup 500ms --duration 2s
 	$(GO) run ./bench/cmd/tickwire-bench sse fanout --clients 500 --stream 0,250ms --repeat 1 --warmup 500ms --duration 2s
 	$(GO) run ./bench/cmd/tickwire-bench sse storm --clients 500
 
-chaos: ## the long programme on real Kafka: 50 kills, 20 takeovers, broker loss (needs Java 17 and Maven; about 4 minutes)
+chaos: ## the long programme: on real Kafka 50 kills, 20 takeovers, broker loss; of alerts 100 kills, 20 paused owners (needs Java 17, Maven, PostgreSQL; about 7 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
+	TICKWIRE_REQUIRE_POSTGRES=1 TICKWIRE_CHAOS_KILLS=100 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 20m -v -run 'TestKilledBetweenSteps|TestPostgresZombie' ./services/webhook
 
 lint: ## gofumpt, staticcheck, gosec and others by golangci-lint
 	@bad=0; for m in $(MODULES); do (cd $$m && $(GO) run $(LINT) run --config ../.golangci.yml ./...) || bad=1; done; exit $$bad

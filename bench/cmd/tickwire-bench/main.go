@@ -39,7 +39,7 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), alertsCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), serveCommand(), peerCommand())
 	return root
 }
 
