@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
@@ -115,6 +117,33 @@ func BenchmarkStorm(b *testing.B) {
 			b.ReportMetric(fires/took.Seconds(), "fires/s")
 		}
 	})
+}
+
+// BenchmarkCreate makes alerts one by one, as the API does for several callers at once. What comes together is committed
+// together.
+func BenchmarkCreate(b *testing.B) {
+	for _, callers := range []int{1, 8, 64} {
+		b.Run("callers="+strconv.Itoa(callers), func(b *testing.B) {
+			onEach(b, func(b *testing.B, s *store.Store) {
+				tn := tenant(b, s)
+				b.ResetTimer()
+				var g errgroup.Group
+				for c := range callers {
+					g.Go(func() error {
+						for i := c; i < b.N; i += callers {
+							a := &store.Alert{Name: "a", Sym: "BTC-USDT", Inst: 7, Rule: `{"series":"last"}`}
+							if err := s.CreateAlerts(b.Context(), tn, []*store.Alert{a}, nil); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+				must(b, g.Wait())
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "alerts/s")
+			})
+		})
+	}
 }
 
 // peak returns what tells by how much the resident memory has grown meanwhile, at its greatest.

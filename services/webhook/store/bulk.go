@@ -5,11 +5,12 @@ import (
 	"database/sql"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Statements over many rows. sqlc can't make them for both databases, so they are built here: in a few sizes, so that few
-// different ones are prepared.
-var bulkSizes = [...]int{64, 8, 1}
+// different ones are prepared, which any number is the sum of a few of.
+var bulkSizes = [...]int{128, 64, 32, 16, 8, 4, 2, 1}
 
 // inSizes calls do for parts of the n rows, each of one of the sizes.
 func inSizes(n int, do func(from, to int) error) error {
@@ -33,13 +34,13 @@ type bulk struct {
 	before, after string
 	columns       int
 	types         []string
-	texts         [len(bulkSizes)]string
+	texts         [len(bulkSizes)]func() string // made when first used
 }
 
 func newBulk(before, after string, columns int, types ...string) *bulk {
 	b := &bulk{before: before, after: after, columns: columns, types: types}
 	for i, size := range bulkSizes {
-		b.texts[i] = b.text(size)
+		b.texts[i] = sync.OnceValue(func() string { return b.text(size) })
 	}
 	return b
 }
@@ -71,7 +72,7 @@ func (b *bulk) text(rows int) string {
 func (b *bulk) sized(rows int) string {
 	for i, size := range bulkSizes {
 		if size == rows {
-			return b.texts[i]
+			return b.texts[i]()
 		}
 	}
 	panic("store: no such size")
