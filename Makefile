@@ -10,10 +10,10 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 run: build ## start everything on this machine: embedded broker, simulated market, ingest, both edges, alerts
 	./bin/tickwire all
@@ -46,6 +46,9 @@ memory: ## what an idle WebSocket connection holds, and that its goroutine fits 
 
 sse-clients: ## the streams read by Chromium, curl and clients in three languages while their connections are cut; the browsers' module (needs Chromium, Node 20, Python 3.11, curl; npm and PyPI the first time)
 	TICKWIRE_SSE_CLIENTS=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./services/sse/clients
+
+webhook-verifiers: ## our webhooks verified by standardwebhooks, svix, stripe, octokit, slack_sdk and razorpay (needs Node 20 and Python 3.11; npm and PyPI the first time)
+	TICKWIRE_WEBHOOK_VERIFIERS=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 10m -v ./services/webhook/verifiers
 
 proxies: ## docs/proxies in nginx and haproxy, as an ordinary user: WebSocket, streams, REST, TLS, HTTP/2 (needs both, curl and Node)
 	TICKWIRE_PROXIES=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestProxies ./services/all
