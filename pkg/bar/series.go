@@ -194,6 +194,15 @@ func (s *Series) Open(iv market.Interval) (market.Bar, bool) {
 	return o[len(o)-1].bar(iv), true
 }
 
+// AllOpen appends the open bars of an interval to out, oldest first, with zero Heads. Beside the newest there are those that
+// have ended and whose grace has not.
+func (s *Series) AllOpen(iv market.Interval, out []market.Bar) []market.Bar {
+	for i := range s.bars[iv].open {
+		out = append(out, s.bars[iv].open[i].bar(iv))
+	}
+	return out
+}
+
 // Ticker fills in the last trade and the 24 h values, and leaves the rest of t alone.
 func (s *Series) Ticker(t *market.Ticker) {
 	t.Last, t.LastSize = s.last.price, s.last.size

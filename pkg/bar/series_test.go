@@ -268,6 +268,11 @@ func TestSeveralOpenBars(t *testing.T) {
 	if b, _ := s.Open(market.Second); b.Start != at(2) {
 		t.Errorf("the newest open bar is %+v", b)
 	}
+	checkBars(t, "open", s.AllOpen(market.Second, nil), []market.Bar{
+		{Start: at(0), Open: 2, High: 9, Low: 2, Close: 9, Volume: 2, Trades: 2},
+		{Start: at(1), Open: 15, High: 15, Low: 15, Close: 15, Volume: 1, Trades: 1},
+		{Start: at(2), Open: 21, High: 21, Low: 21, Close: 21, Volume: 1, Trades: 1},
+	})
 	checkBars(t, "final", seconds(s.Advance(at(4.5), nil)), []market.Bar{
 		{Start: at(0), Open: 2, High: 9, Low: 2, Close: 9, Volume: 2, Trades: 2, Final: true},
 		{Start: at(1), Open: 15, High: 15, Low: 15, Close: 15, Volume: 1, Trades: 1, Final: true},

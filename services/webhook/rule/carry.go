@@ -5,8 +5,13 @@ package rule
 func (p *Partition) Carry(old *Partition, why string) {
 	p.carried = make(map[lineKey]int64)
 	for key, id := range old.index {
-		if l := old.lines[id]; l.has {
-			p.carried[key] = l.value
+		l, in := old.lines[id], p.insts[key.inst]
+		if in == nil || !l.has || in.status.Instrument.Sym != l.in.status.Instrument.Sym {
+			continue
+		}
+		convert := rescaled(key.series.Scale(ScalesOf(&l.in.status.Instrument)), key.series.Scale(ScalesOf(&in.status.Instrument)))
+		if v, exact := convert(l.value); exact {
+			p.carried[key] = v
 		}
 	}
 	p.Gap(why)

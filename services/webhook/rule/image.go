@@ -93,6 +93,9 @@ func (in *instrument) appendImage(dst []byte, offset int64) []byte {
 	for _, part := range in.parts {
 		dst = appendBytes(dst, part)
 	}
+	if n := len(in.history); n > MaxWindow+1 { // of a cold start, before the first record
+		in.history.forget(in.history[n-1].minute)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(in.history)))
 	var at, price int64
 	for _, b := range in.history {

@@ -420,8 +420,12 @@ func (p *Partition) advance(to market.Time) {
 	}
 	p.setMinute()
 	for _, in := range p.list {
-		if !started && in.from == notYet {
-			in.from = p.minute + 1
+		if !started {
+			in.reach(p.minute)
+			in.history.forget(p.minute)
+			if in.from == notYet {
+				in.from = p.minute + 1
+			}
 		}
 		p.roll(in)
 	}

@@ -2,6 +2,7 @@ package rule_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
@@ -24,14 +25,14 @@ import (
 
 // ingested takes raw records through Kafka and ingest and returns the events that came out. They are stamped anew by their
 // own event times, so that an hour of the source is an hour of the log clock, with a heartbeat in each beat of that.
-func ingested(t *testing.T, src pump.Source, beat time.Duration) []stream.Event {
+func ingested(t *testing.T, src pump.Source, beat time.Duration) *eventLog {
 	t.Helper()
 	b := testkit.BrokerWith(t, broker.Config{Partitions: 1, TopicBytes: 1 << 30})
 	cluster, err := stream.Open(stream.Config{Brokers: []string{b.Addr()}, Dial: b.Dial})
 	must(t, err)
 	defer cluster.Close()
 	cfg := ingest.DefaultConfig()
-	cfg.Partitions, cfg.SnapshotEvery = []int{0}, time.Hour
+	cfg.Partitions, cfg.SnapshotEvery = []int{0}, time.Second
 	in, err := ingest.New(cfg, ingest.Deps{Log: zap.NewNop(), Metrics: prometheus.NewRegistry(), Cluster: cluster})
 	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -53,7 +54,7 @@ func ingested(t *testing.T, src pump.Source, beat time.Duration) []stream.Event 
 	f, err := cluster.Begin(ctx, 0, time.Hour, func(*stream.Snapshot) error { return nil })
 	must(t, err)
 	defer f.Close()
-	l := eventLog{beat: market.Time(beat)}
+	l := &eventLog{beat: market.Time(beat)}
 	for l.input < end-1 {
 		batch, err := f.Next(ctx)
 		must(t, err)
@@ -66,12 +67,31 @@ func ingested(t *testing.T, src pump.Source, beat time.Duration) []stream.Event 
 			l.input = batch.Owner.InputOffset
 		}
 	}
-	return l.events
+	testkit.Eventually(t, 20*time.Second, func() error { // until the snapshots are of the end
+		l.snapshots = nil
+		late, err := cluster.Begin(ctx, 0, 0, func(s *stream.Snapshot) error {
+			l.snapshots = append(l.snapshots, *s)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		defer late.Close()
+		if late.Offset() <= l.last {
+			return fmt.Errorf("the snapshots are of event %d, the last one is %d", late.Offset(), l.last)
+		}
+		return nil
+	})
+	return l
 }
 
 // eventLog is what ingested gathers.
 type eventLog struct {
 	events []stream.Event
+	last   int64 // the offset of the last one in md.events
+
+	snapshots []stream.Snapshot // of md.snapshots at the end
+
 	input  int64
 	clock  market.Time
 	beat   market.Time
@@ -95,6 +115,7 @@ func (l *eventLog) add(ev *stream.Event) {
 			Offset: int64(len(l.events)), Time: l.clock + l.beat, Template: wire.TemplateOwnerHeartbeat,
 		})
 	}
+	l.last = ev.Offset
 	from := len(l.memory)
 	if from+len(ev.Value) > cap(l.memory) {
 		l.memory, from = make([]byte, 0, 1<<20+len(ev.Value)), 0
@@ -106,8 +127,9 @@ func (l *eventLog) add(ev *stream.Event) {
 }
 
 // compare runs the events past an owner that dies now and then and past the oracle, with rules around the present values
-// that are added as time passes, and returns the fires, which are the same.
-func compare(t *testing.T, events []stream.Event, batch, rules int, windows []uint16) []rule.Fire {
+// that are added as time passes. In the end a partition that begins with the snapshots must know the same values.
+func compare(t *testing.T, l *eventLog, batch, rules int, windows []uint16) {
+	events := l.events
 	t.Helper()
 	r := rand.New(rand.NewPCG(7, 7))
 	e, o := newEngine(t), newOracle(t)
@@ -151,7 +173,44 @@ func compare(t *testing.T, events []stream.Event, batch, rules int, windows []ui
 			t.Errorf("no rule on %v has fired", s)
 		}
 	}
-	return e.fires
+	l.checkColdStart(t, o, windows)
+}
+
+// checkColdStart begins with the snapshots of the end, and wants every series to be what the oracle says.
+func (l *eventLog) checkColdStart(t *testing.T, o *oracle, windows []uint16) {
+	t.Helper()
+	p := rule.NewPartition()
+	for i := range l.snapshots {
+		must(t, p.Snapshot(&l.snapshots[i]))
+	}
+	beat := stream.Event{Time: o.clock, Template: wire.TemplateOwnerHeartbeat}
+	must(t, p.Replay(&beat))
+	id, same := int64(0), 0
+	for inst, in := range o.insts {
+		for series := range rule.MADiff + 1 {
+			for i, w := range windows {
+				s := rule.Spec{Series: series}
+				switch series {
+				case rule.ChangePct, rule.FromHighPct, rule.FromLowPct, rule.Volume:
+					s.W1 = w
+				case rule.VolumeRatio, rule.MADiff:
+					s.W1, s.W2 = w, windows[(i+1)%len(windows)]
+				}
+				id++
+				v, err := p.Add(id, inst, s, rule.State{})
+				must(t, err)
+				want := o.value(in, s)
+				switch {
+				case want == nil && !v.HasValue:
+				case want != nil && v.HasValue && want.Int64() == v.Value:
+					same++
+				default:
+					t.Errorf("after a cold start %v over %d and %d minutes of %d is %+v, want %v", series, s.W1, s.W2, inst, v, want)
+				}
+			}
+		}
+	}
+	t.Logf("%d values are the same after a cold start", same)
 }
 
 // around is a rule near what its series is now, so that it has something to do.

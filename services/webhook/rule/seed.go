@@ -26,7 +26,7 @@ func (p *Partition) seed(in *instrument, s *stream.InstrumentSnapshot) error {
 	if err := series.DecodeBinary(s.Series); err != nil {
 		return fmt.Errorf("bars of %s: %w", s.Status.Instrument.Sym, err)
 	}
-	if b, ok := series.Open(market.Minute); ok {
+	for _, b := range series.AllOpen(market.Minute, nil) {
 		b.Epoch = in.status.Epoch
 		in.seedBar(&b)
 	}
@@ -70,4 +70,22 @@ func (in *instrument) seedBar(b *market.Bar) {
 		in.lacking = max(in.lacking, next.minute)
 	}
 	in.from = max(in.history[0].minute, in.lacking) + 1
+}
+
+// reach moves what the bars say of minutes that the log clock has not reached into its present one: the clocks of sources may
+// be ahead.
+func (in *instrument) reach(minute int64) {
+	n := in.history.after(minute)
+	ahead := in.history[n:]
+	in.history = in.history[:n]
+	for _, b := range ahead {
+		if n := len(in.history); n > 0 && in.history[n-1].minute == minute {
+			a := &in.history[n-1]
+			a.high, a.low, a.close = max(a.high, b.high), min(a.low, b.low), b.close
+			a.volume = market.AddSaturating(a.volume, b.volume)
+			continue
+		}
+		b.minute = minute
+		in.history = append(in.history, b)
+	}
 }

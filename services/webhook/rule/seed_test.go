@@ -1,6 +1,7 @@
 package rule_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func TestSeed(t *testing.T) {
 	}
 	whole := seeded(t, 60, func(int, *market.Bar) {})
 	f(whole, rule.ChangePct, 30, "22.3076") // 159 against 130
-	f(whole, rule.ChangePct, 60, "59") // 159 against 100
+	f(whole, rule.ChangePct, 60, "59")      // 159 against 100
 	f(whole, rule.ChangePct, 61, "none")
 	f(whole, rule.Volume, 30, "29") // the minute that has just begun is empty
 	f(whole, rule.Volume, 61, "none")
@@ -76,4 +77,34 @@ func TestSeed(t *testing.T) {
 	})
 	f(older, rule.Volume, 5, "4")
 	f(older, rule.Volume, 30, "none")
+}
+
+// Bars of more than a day, of which the newest is ahead of the log clock, make windows of a day and an image that can be
+// restored.
+func TestSeedOfDays(t *testing.T) {
+	const minutes = 2048
+	ahead := 2 * market.Time(time.Minute)
+	p := seeded(t, minutes, func(_ int, b *market.Bar) { b.Start += ahead })
+	var images [][]byte
+	p.Images(10, 1<<62, func(_ uint32, image []byte) { images = append(images, bytes.Clone(image)) })
+	again := rule.NewPartition()
+	for _, image := range images {
+		must(t, again.Restore(p.Offset(), image))
+	}
+	for _, p := range []*rule.Partition{p, again} {
+		for i, c := range []struct {
+			spec rule.Spec
+			want int64
+		}{
+			{rule.Spec{Series: rule.Volume, W1: 1}, 2000}, // the bars of the minute that has begun, and of the one ahead
+			{rule.Spec{Series: rule.Volume, W1: rule.MaxWindow}, 1441_000},
+			{rule.Spec{Series: rule.MADiff, W1: 1, W2: 3}, 3333}, // 2147 against the mean of it twice and 2146: both are still open, and not ahead
+		} {
+			v, err := p.Add(int64(i), 1, c.spec, rule.State{})
+			must(t, err)
+			if !v.HasValue || v.Value != c.want {
+				t.Errorf("%v over %d minutes is %+v, want %d", c.spec.Series, c.spec.W1, v, c.want)
+			}
+		}
+	}
 }
