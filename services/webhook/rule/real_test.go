@@ -304,11 +304,11 @@ func (s *everyMinute) Next() (*capture.Record, error) {
 	}
 }
 
-// TestOracleOnWeek is a week of a quiet simulated market: two instruments, a record a second. In a short run it is two days.
+// TestOracleOnWeek is a week of a quiet simulated market: two instruments, a record a second. In a short run it is one day.
 func TestOracleOnWeek(t *testing.T) {
 	days := 7
 	if testing.Short() {
-		days = 2
+		days = 1
 	}
 	start := market.FromTime(time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC))
 	end := start + market.Time(days)*market.Time(24*time.Hour)
