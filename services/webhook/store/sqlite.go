@@ -68,6 +68,12 @@ func openSQLite(ctx context.Context, s *Store) (_ database, err error) {
 			_ = db.close()
 		}
 	}()
+	// The others' files get the permissions of this one, so nobody else can read them.
+	file, err := os.OpenFile(filepath.Join(dir, sqliteFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_ = file.Close() // nothing was written
 	if db.writer, err = sql.Open("sqlite", dsn(dir, "synchronous(FULL)", "cache_size(-16000)", "wal_autocheckpoint(4000)", "journal_size_limit(67108864)")); err != nil {
 		return nil, err
 	}

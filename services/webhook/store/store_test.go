@@ -315,3 +315,22 @@ func TestOnce(t *testing.T) {
 		}
 	})
 }
+
+// What is in the folder is nobody else's to read.
+func TestPrivateFiles(t *testing.T) {
+	dir := t.TempDir()
+	open(t, store.Config{Dir: dir, Ephemeral: true})
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s has the permissions %v", f.Name(), mode)
+		}
+	}
+}
