@@ -306,12 +306,12 @@ func (s *everyMinute) Next() (*capture.Record, error) {
 
 // TestOracleOnWeek is a week of a quiet simulated market: two instruments, a record a second. In a short run it is one day.
 func TestOracleOnWeek(t *testing.T) {
-	days := 7
+	days, rules := 7, 120
 	if testing.Short() {
-		days = 1
+		days, rules = 1, 250 // so that each series has some that fire
 	}
 	start := market.FromTime(time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC))
 	end := start + market.Time(days)*market.Time(24*time.Hour)
 	src := &everyMinute{Sim: pump.NewSim(sim.Config{Seed: 3, Instruments: 2, Rate: 1, Depth: 1, Start: start}, end)}
-	compare(t, ingested(t, src, 20*time.Second), 200, 120, []uint16{5, 60, 1440})
+	compare(t, ingested(t, src, 20*time.Second), 200, rules, []uint16{5, 60, 1440})
 }
