@@ -189,7 +189,7 @@ func TestVisible(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
-	f("plain, Étheréum 🚀", "plain, Étheréum 🚀")
+	f("plain, Bitcoïn 🚀", "plain, Bitcoïn 🚀")
 	f("a\x1b[31m\r\n\x00", `a\u001b[31m\u000d\u000a\u0000`)
 	f("\u009b31m", `\u009b31m`)
 	f("\u202Eabc\u2066", `\u202eabc\u2066`)
@@ -375,7 +375,10 @@ func TestRegister(t *testing.T) {
 		t.Error(err)
 	}
 	for _, cfg := range []ListenConfig{
-		{Listen: "x", API: defaultAPI()}, {Listen: ":0", Forward: "x", API: defaultAPI()}, {Listen: ":0", URL: "ftp://x", API: defaultAPI()}, {Listen: ":0", Count: -1, API: defaultAPI()},
+		{Listen: "x", API: defaultAPI()},
+		{Listen: ":0", Forward: "x", API: defaultAPI()},
+		{Listen: ":0", URL: "ftp://x", API: defaultAPI()},
+		{Listen: ":0", Count: -1, API: defaultAPI()},
 		{Listen: "127.0.0.1:0", Secret: "x", API: defaultAPI()},
 	} {
 		if err := Listen(t.Context(), cfg, io.Discard, io.Discard); !errors.As(err, new(UsageError)) {

@@ -261,22 +261,24 @@ func (a *api) createMany(c *call, r *alertReader) (*answer, error) {
 	return out, a.keep(c, out)
 }
 
-// fitting is how many of so many new alerts the tenant's quota has room for, and the problem of the others.
-func (a *api) fitting(c *call, n int) (fit struct {
+// fit is how many of some new alerts the tenant's quota has room for, and the problem of the others.
+type fit struct {
 	n       int
 	problem rest.Problem
-}, err error) {
+}
+
+func (a *api) fitting(c *call, n int) (f fit, err error) {
 	t, used, err := a.deps.Store.Tenant(c.ctx, c.tenant.Num)
 	if err != nil {
-		return fit, err
+		return f, err
 	}
 	limit := a.cfg.MaxAlerts
 	if t.Quota.Alerts > 0 {
 		limit = t.Quota.Alerts
 	}
-	fit.n = max(0, min(n, limit-int(used.Alerts)))
-	fit.problem = a.problemOf(&route{method: post, path: "/v1/alerts"}, &store.QuotaError{What: "alerts", Limit: limit})
-	return fit, nil
+	f.n = max(0, min(n, limit-int(used.Alerts)))
+	f.problem = a.problemOf(&route{method: post, path: "/v1/alerts"}, &store.QuotaError{What: "alerts", Limit: limit})
+	return f, nil
 }
 
 type bulk struct {

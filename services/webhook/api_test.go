@@ -247,9 +247,9 @@ func TestAlerts(t *testing.T) {
 	}
 	var ep struct{ ID string }
 	d.want(201, &ep, "POST", "/v1/endpoints", `{"url":"https://example.com/hook"}`, k)
-	d.want(201, &al, "POST", "/v1/alerts", `{"sym":"eth-usdt","name":"Étheréum 🚀","labels":["a","b"],"metadata":{"chat":[1,{"x":null}]},"endpoints":["`+ep.ID+`"],
+	d.want(201, &al, "POST", "/v1/alerts", `{"sym":"eth-usdt","name":"Bitcoïn 🚀","labels":["a","b"],"metadata":{"chat":[1,{"x":null}]},"endpoints":["`+ep.ID+`"],
 		"rule":{"series":"change_pct","window":"90m","op":"at_or_below","limit":"-2.5","mode":"recurring","hysteresis":"0.5","cooldown":"5m","hold_for":"30s","expires_at":"2040-01-01T00:00:00Z","on_gap":"reset"}}`, k)
-	if al.Sym != "ETH-USDT" || al.Name != "Étheréum 🚀" || string(al.Metadata) != `{"chat":[1,{"x":null}]}` || len(al.Endpoints) != 1 {
+	if al.Sym != "ETH-USDT" || al.Name != "Bitcoïn 🚀" || string(al.Metadata) != `{"chat":[1,{"x":null}]}` || len(al.Endpoints) != 1 {
 		t.Errorf("%+v", al)
 	}
 	eth := "/v1/alerts/" + al.ID

@@ -67,13 +67,7 @@ func (s *steady) text(b []byte) []byte {
 func TestAlertExamples(t *testing.T) {
 	d := newDesk(t, nil)
 	lease := d.own()()
-	id := ""
-	{
-		var tn struct{ ID string }
-		d.want(201, &tn, "POST", "/v1/tenants", `{"name":"acme"}`, asAdmin)
-		id = tn.ID
-	}
-	k := d.key(id)
+	k, _ := d.tenant("acme")
 	got := map[string][]byte{}
 	s := steady{seen: map[string]string{}, count: map[string]int{}}
 	record := func(name string, status int, into any, method, target, body string, headers ...string) {
