@@ -182,17 +182,7 @@ func (s *Server) placeOf(ctx *fasthttp.RequestCtx) door.Place {
 }
 
 // addressOf is the address that a request comes from; invalid when a proxy of ours does not say.
-func (s *Server) addressOf(ctx *fasthttp.RequestCtx) netip.Addr {
-	peer := door.PeerOf(ctx.Conn())
-	if !s.proxies.Contain(peer) {
-		return peer
-	}
-	var lines []string
-	for _, line := range ctx.Request.Header.PeekAll(fasthttp.HeaderXForwardedFor) {
-		lines = append(lines, string(line))
-	}
-	return s.proxies.Client(peer, lines)
-}
+func (s *Server) addressOf(ctx *fasthttp.RequestCtx) netip.Addr { return rest.Client(ctx, s.proxies) }
 
 // checkCookie says what is wrong with the flags that are about cookies.
 func (c *Config) checkCookie() error {

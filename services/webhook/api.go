@@ -68,8 +68,10 @@ type api struct {
 	proxies door.Proxies
 	served  *rest.Served
 
-	mu  sync.Mutex
-	ctx context.Context // of what requests ask the store for; it ends when the API has drained
+	mu       sync.Mutex
+	ctx      context.Context // of what requests ask the store for; it ends when the API has drained
+	calls    map[int64]int   // to endpoints, that answers wait for, by tenant
+	allCalls int
 }
 
 func newAPI(cfg APIConfig, deps apiDeps) (*api, error) {
@@ -82,6 +84,7 @@ func newAPI(cfg APIConfig, deps apiDeps) (*api, error) {
 	a := &api{
 		cfg: cfg, deps: deps, log: deps.Log.Named("api"), admin: sha256.Sum256([]byte(deps.AdminToken)),
 		limiter: door.NewLimiter[payer](cfg.Rate, cfg.Burst), crowd: door.NewCrowd(cfg.MaxConns, cfg.MaxPerIP), ctx: context.Background(),
+		calls: make(map[int64]int),
 	}
 	var err error
 	if a.proxies, err = door.ParseProxies(cfg.Proxies); err != nil {
@@ -295,6 +298,11 @@ func (a *api) answer(r *route, c *call) (*answer, error) {
 	}
 	if err := c.name(r); err != nil {
 		return nil, err
+	}
+	if c.repeat != nil {
+		if err := a.deps.Store.Answered(c.ctx, c.owner(), c.repeat); !errors.Is(err, store.ErrNotFound) {
+			return c.repeated(err)
+		}
 	}
 	return r.serve(a, c)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/webhook/rule"
 	"github.com/tickwire/tickwire/services/webhook/store"
@@ -405,16 +406,19 @@ func (r *alertReader) instrument(o *object, sym string) (*store.Instrument, erro
 		}
 		r.instruments[sym] = in
 	}
-	switch {
-	case in == nil:
+	if in == nil {
 		return nil, r.unknown(o, sym)
-	case in.State == delisted:
-		return nil, &rest.Problem{Status: fasthttp.StatusConflict, Code: "delisted", Param: o.path + "sym", Detail: sym + " has been delisted: no alert about it can fire any more"}
 	}
-	return in, nil
+	return in, traded(in, o.path+"sym")
 }
 
-const delisted = "delisted"
+// traded refuses an instrument about which no alert can fire any more.
+func traded(in *store.Instrument, param string) error {
+	if in.State == market.Delisted.String() {
+		return &rest.Problem{Status: fasthttp.StatusConflict, Code: "delisted", Param: param, Detail: in.Sym + " has been delisted: no alert about it can fire any more"}
+	}
+	return nil
+}
 
 // unknown says that there is no such instrument, and for the first ones of a request what might have been meant.
 func (r *alertReader) unknown(o *object, sym string) error {
@@ -478,6 +482,9 @@ func (a *api) changeAlert(c *call) (*answer, error) {
 	}
 	if ruled {
 		in, err := a.deps.Store.Instrument(c.ctx, was.Sym)
+		if err == nil {
+			err = traded(in, "rule")
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -102,7 +102,7 @@ func (a *api) identify(ctx context.Context, http *fasthttp.RequestCtx, r *route)
 	case len(tokens) > 1:
 		return nil, authFailed("more than one token")
 	}
-	stranger := payer{place: a.proxies.PlaceOfPeer(door.PeerOf(http.Conn()))}
+	stranger := payer{place: door.PlaceOf(rest.Client(http, a.proxies))}
 	if !a.limiter.Solvent(stranger, a.deps.Now()) { // guesses cost us a question to the database
 		a.served.Limited.Inc()
 		rest.TellQuota(http, a.limiter.Take(stranger, 0, a.deps.Now()))

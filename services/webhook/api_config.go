@@ -42,7 +42,7 @@ func (c *APIConfig) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxEndpoints, "webhook-max-endpoints", c.MaxEndpoints, "endpoints of one tenant")
 	fs.IntVar(&c.MaxConns, "webhook-max-conns", c.MaxConns, "connections at a time to the alerts API")
 	fs.IntVar(&c.MaxPerIP, "webhook-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
-	fs.StringSliceVar(&c.Proxies, "webhook-trusted-proxies", c.Proxies, "`CIDR,…` of proxies in front of the alerts API, whose connections are not counted (default: none)")
+	fs.StringSliceVar(&c.Proxies, "webhook-trusted-proxies", c.Proxies, "`CIDR,…` of proxies in front of the alerts API: their connections are not counted, and X-Forwarded-For names the client (default: none)")
 }
 
 // Validate says which flag is wrong.

@@ -406,6 +406,33 @@ func (a *api) rotate(c *call, num int64, kind store.SecretKind, overlap time.Dur
 	return endpointReply(fasthttp.StatusOK, e, fresh.Num)
 }
 
+// Requests to endpoints that answers wait for, at a time.
+const (
+	maxCalls          = 64
+	maxCallsPerTenant = 4
+)
+
+// calling is repeatable for what waits for an endpoint's answer, of which few may go on at a time.
+func (a *api) calling(c *call, do func() (*answer, error)) (*answer, error) {
+	a.mu.Lock()
+	if a.calls[c.tenant.Num] == maxCallsPerTenant || a.allCalls == maxCalls {
+		a.mu.Unlock()
+		return nil, &rest.Problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: fmt.Sprintf("endpoints are being asked already; %d at a time are the most", maxCallsPerTenant)}
+	}
+	a.calls[c.tenant.Num]++
+	a.allCalls++
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.allCalls--
+		if a.calls[c.tenant.Num]--; a.calls[c.tenant.Num] == 0 {
+			delete(a.calls, c.tenant.Num)
+		}
+	}()
+	return a.repeatable(c, do)
+}
+
 // testResult is what came of a test.
 type testResult struct {
 	OK       bool    `json:"ok"`
@@ -424,7 +451,7 @@ func (a *api) testEndpoint(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.repeatable(c, func() (*answer, error) { return a.test(c, e) })
+	return a.calling(c, func() (*answer, error) { return a.test(c, e) })
 }
 
 func (a *api) test(c *call, e *store.Endpoint) (*answer, error) {
@@ -446,7 +473,7 @@ func (a *api) verifyEndpoint(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.repeatable(c, func() (*answer, error) { return a.verify(c, e) })
+	return a.calling(c, func() (*answer, error) { return a.verify(c, e) })
 }
 
 func (a *api) verify(c *call, e *store.Endpoint) (*answer, error) {

@@ -3,12 +3,15 @@ package webhook
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/signature"
 	"github.com/tickwire/tickwire/services/internal/openapitest"
 	"github.com/tickwire/tickwire/services/internal/rest"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
 
@@ -693,4 +697,112 @@ func FuzzObject(f *testing.F) {
 			t.Fatalf("%+v", wrong)
 		}
 	})
+}
+
+// TestRepeatedAnyway is a request whose answer was lost, made again when it could not be made any more.
+func TestRepeatedAnyway(t *testing.T) {
+	d := newDesk(t, nil)
+	d.own()
+	k, _ := d.tenant("acme")
+	a := d.want(201, nil, "POST", "/v1/alerts", simple, k, "Idempotency-Key: x")
+	err := d.st.PutInstruments(t.Context(), []store.Instrument{{Sym: "BTC-USDT", Inst: 7, PriceScale: 2, SizeScale: 5, State: "delisted"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.want(201, nil, "POST", "/v1/alerts", simple, k, "Idempotency-Key: x")
+	if string(a.Body()) != string(b.Body()) {
+		t.Errorf("%s", b.Body())
+	}
+	d.problem(409, "delisted", "sym", "POST", "/v1/alerts", simple, k, "Idempotency-Key: y")
+	var al alert
+	if err := json.Unmarshal(a.Body(), &al); err != nil {
+		t.Fatal(err)
+	}
+	d.problem(409, "delisted", "rule", "PATCH", "/v1/alerts/"+al.ID, `{"rule":{"series":"last","op":"crosses_above","limit":"1"}}`, k)
+
+	// Nothing of a request could be made: that is its answer.
+	bad := `{"alerts":[` + simple + `,1]}`
+	var got bulk
+	for _, header := range []string{"Idempotency-Key: z", "Idempotency-Key: z", "X: y"} {
+		if d.want(200, &got, "POST", "/v1/alerts", bad, k, header); len(got.Results) != 2 || got.Results[0].Status != 409 || got.Results[1].Status != 422 {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestSlowEndpoints are asked few at a time.
+func TestSlowEndpoints(t *testing.T) {
+	d := newDesk(t, nil)
+	k, _ := d.tenant("acme")
+	other, _ := d.tenant("other")
+	arrived, free := make(chan struct{}, 10), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { arrived <- struct{}{}; <-free }))
+	defer slow.Close()
+	var e endpoint
+	d.want(201, &e, "POST", "/v1/endpoints", `{"url":"`+slow.URL+`"}`, k)
+	var work sync.WaitGroup
+	for range maxCallsPerTenant {
+		work.Go(func() {
+			if r := d.ask("POST", "/v1/endpoints/"+e.ID+"/test", "", k); r.StatusCode() != 200 {
+				t.Errorf("%s", r.Body())
+			}
+		})
+	}
+	for range maxCallsPerTenant {
+		<-arrived
+	}
+	d.problem(429, "rate", "", "POST", "/v1/endpoints/"+e.ID+"/test", "", k)
+	d.want(201, &e, "POST", "/v1/endpoints", `{"url":"`+receiver(t, 200).URL+`"}`, other)
+	d.want(200, nil, "POST", "/v1/endpoints/"+e.ID+"/test", "", other)
+	close(free)
+	work.Wait()
+	if len(d.api.calls) != 0 || d.api.allCalls != 0 {
+		t.Error("calls that have ended are counted")
+	}
+}
+
+// TestTLS is the API with a certificate, beside a client that says nothing.
+func TestTLS(t *testing.T) {
+	d := newDesk(t, nil)
+	certFile, keyFile, pool := testkit.Certificate(t)
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.api.deps.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.api.serve(ctx, ln) }()
+	silent, err := net.Dial("tcp", ln.Addr().String()) //nolint:noctx // a test
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS12}}}
+	resp, err := client.Get("https://" + ln.Addr().String() + "/healthz") //nolint:noctx // a test
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	_ = resp.Body.Close()
+	client.CloseIdleConnections()
+	_ = silent.Close()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGuesses are counted for the client that a proxy names.
+func TestGuesses(t *testing.T) {
+	d := newDesk(t, func(c *APIConfig) { c.Rate, c.Burst, c.Proxies = 1, 2, []string{"192.0.2.0/24"} })
+	k, _ := d.tenant("acme")
+	d.set(time.Now())
+	for range 2 {
+		d.problem(401, "auth_failed", "", "GET", "/v1/alerts", "", "Authorization: Bearer guess", "X-Forwarded-For: 203.0.113.1")
+	}
+	d.problem(429, "rate", "", "GET", "/v1/alerts", "", "Authorization: Bearer guess", "X-Forwarded-For: 203.0.113.1")
+	d.want(200, nil, "GET", "/v1/alerts", "", k, "X-Forwarded-For: 203.0.113.2")
 }

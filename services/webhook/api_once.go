@@ -33,6 +33,14 @@ func (c *call) name(r *route) error {
 	return nil
 }
 
+// owner is whose the names of requests are.
+func (c *call) owner() int64 {
+	if c.tenant == nil {
+		return 0 // the admin's
+	}
+	return c.tenant.Num
+}
+
 // once makes something, and answers by tell. With an Idempotency-Key, what is made and the answer that is kept are one
 // transaction; if the request was made before, its answer is given again.
 func (c *call) once(do func(*store.Once) error, tell func() (*answer, error)) (*answer, error) {
@@ -60,21 +68,18 @@ func (c *call) once(do func(*store.Once) error, tell func() (*answer, error)) (*
 	return tell()
 }
 
-// repeatable does something that makes nothing. With an Idempotency-Key it is done once; if the process ends in the middle, it
-// may be done again.
+// repeatable does something that makes nothing. With an Idempotency-Key it is done once, unless the process ends in the middle,
+// or it is asked for twice at the same time.
 func (a *api) repeatable(c *call, do func() (*answer, error)) (*answer, error) {
 	if c.repeat == nil {
 		return do()
-	}
-	if err := a.deps.Store.Answered(c.ctx, c.tenant.Num, c.repeat); !errors.Is(err, store.ErrNotFound) {
-		return c.repeated(err)
 	}
 	out, err := do()
 	if err != nil {
 		return nil, err
 	}
 	c.repeat.Answer = mustEncode(out)
-	if err := a.deps.Store.Once(c.ctx, c.tenant.Num, c.repeat); err != nil {
+	if err := a.deps.Store.Once(c.ctx, c.owner(), c.repeat); err != nil {
 		return c.repeated(err) // another one was quicker
 	}
 	return out, nil
@@ -86,7 +91,7 @@ func (a *api) keep(c *call, out *answer) error {
 		return nil
 	}
 	c.repeat.Answer = mustEncode(out)
-	return a.deps.Store.Keep(c.ctx, c.tenant.Num, c.repeat)
+	return a.deps.Store.Keep(c.ctx, c.owner(), c.repeat)
 }
 
 // repeated is the answer that was given before, or why there is none.
