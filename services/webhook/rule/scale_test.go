@@ -2,6 +2,7 @@ package rule_test
 
 import (
 	"math"
+	"runtime"
 	"testing"
 	"time"
 
@@ -26,6 +27,17 @@ func TestMemory(t *testing.T) {
 	}
 	f("one series", 1, 200_000)
 	f("200 series", 200, 200_000)
+
+	const n = 200_000 // with all that a rule can have
+	c := newCrowd(t, 1, 1)
+	before := heap()
+	for id := range int64(n) {
+		s := rule.Spec{Series: rule.Last, Op: rule.AtOrAbove, Limit: middle + id, Hysteresis: 1, Cooldown: time.Minute, HoldFor: time.Minute, Expires: 1 << 62}
+		_, err := c.p.Add(100+id, 1, s, rule.State{})
+		must(t, err)
+	}
+	t.Logf("with all that a rule can have: %.0f bytes", float64(heap()-before)/n)
+	runtime.KeepAlive(c)
 }
 
 // TestNoAllocations holds a tick to none, also where it crosses limits and rules fire.
