@@ -12,8 +12,7 @@ import (
 
 var insertAlerts = newBulk(`INSERT INTO alert (num, tenant, name, sym, inst, part, rule, endpoints, metadata, labels, state, version, applied, created, updated,
  last_fire, arm_seq, valid_from, clock, value, blob) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, column11,
- 1, 0, column12, column12, 0, 0, 0, 0, '', column13 FROM (VALUES `, ") AS v", 13,
-	"BIGINT", "BIGINT", "TEXT", "TEXT", "BIGINT", "BIGINT", "TEXT", "TEXT", "TEXT", "TEXT", "TEXT", "BIGINT", "BYTEA")
+ 1, 0, column12, column12, 0, 0, 0, 0, '', column13 FROM {rows}`, "BBTTBBTTTTTBY")
 
 // CreateAlerts adds a tenant's alerts, all or none: pending, unless they are paused. They get numbers where they have none. A
 // QuotaError says that the tenant may not have so many.

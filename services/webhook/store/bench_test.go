@@ -38,48 +38,50 @@ func benchDir(b *testing.B) string {
 func BenchmarkOutbox(b *testing.B) {
 	for _, batch := range []int{1, 10, 100, 1000} {
 		b.Run("batch="+strconv.Itoa(batch), func(b *testing.B) {
-			onEach(b, func(b *testing.B, s *store.Store) {
-				ctx := b.Context()
-				tn := tenant(b, s)
-				e := endpoint(b, s, tn, nil)
-				as := alerts(b, s, tn, 1000)
-				l := lease(b, s, store.KindPartition, 1)[0]
-				activate(b, s, l)
-				slot := lease(b, s, store.KindSlot, store.Slots)[store.SlotOf(e.Num)]
-				body := []byte(`{"id":"evt_0000000000000_1","type":"alert.fired","data":"` + strings.Repeat("x", 500) + `"}`)
-				b.ReportAllocs()
-				b.ResetTimer()
-				cpu := cpuTime()
-				for seq, left := 1, b.N; left > 0; seq++ {
-					n := min(batch, left)
-					left -= n
-					c := store.Commit{Lease: l, LogID: "log", Offset: int64(seq)}
-					for i := range n {
-						ev := fire(as[i], uint32(seq))
-						ev.Body = body
-						c.Fires = append(c.Fires, ev)
-						c.Evals = append(c.Evals, store.EvalUpdate{Alert: as[i].Num, Eval: store.Eval{ArmSeq: uint32(seq), Blob: []byte("0123456789abcdef")}})
-					}
-					must(b, s.Commit(ctx, &c))
-					jobs, _, err := s.Due(ctx, e.Num, time.Now(), nil, n)
-					must(b, err)
-					if len(jobs) != n {
-						b.Fatalf("%d jobs, want %d", len(jobs), n)
-					}
-					outcomes := make([]store.Outcome, n)
-					for i, j := range jobs {
-						outcomes[i] = store.Outcome{
-							Delivery: j.Delivery.Num, Endpoint: e.Num, State: store.DeliveryDelivered,
-							Attempt: store.Attempt{At: time.Now(), Took: time.Millisecond, Code: 200, Response: "ok"},
-						}
-					}
-					must(b, s.Finish(ctx, slot, outcomes))
-				}
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
-				b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
-			})
+			onEach(b, func(b *testing.B, s *store.Store) { outbox(b, s, batch) })
 		})
 	}
+}
+
+func outbox(b *testing.B, s *store.Store, batch int) {
+	ctx := b.Context()
+	tn := tenant(b, s)
+	e := endpoint(b, s, tn, nil)
+	as := alerts(b, s, tn, 1000)
+	l := lease(b, s, store.KindPartition, 1)[0]
+	activate(b, s, l)
+	slot := lease(b, s, store.KindSlot, store.Slots)[store.SlotOf(e.Num)]
+	body := []byte(`{"id":"evt_0000000000000_1","type":"alert.fired","data":"` + strings.Repeat("x", 500) + `"}`)
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	for seq, left := 1, b.N; left > 0; seq++ {
+		n := min(batch, left)
+		left -= n
+		c := store.Commit{Lease: l, LogID: "log", Offset: int64(seq)}
+		for i := range n {
+			ev := fire(as[i], uint32(seq))
+			ev.Body = body
+			c.Fires = append(c.Fires, ev)
+			c.Evals = append(c.Evals, store.EvalUpdate{Alert: as[i].Num, Eval: store.Eval{ArmSeq: uint32(seq), Blob: []byte("0123456789abcdef")}})
+		}
+		must(b, s.Commit(ctx, &c))
+		jobs, _, err := s.Due(ctx, e.Num, time.Now(), nil, n)
+		must(b, err)
+		if len(jobs) != n {
+			b.Fatalf("%d jobs, want %d", len(jobs), n)
+		}
+		outcomes := make([]store.Outcome, n)
+		for i, j := range jobs {
+			outcomes[i] = store.Outcome{
+				Delivery: j.Delivery.Num, Endpoint: e.Num, State: store.DeliveryDelivered,
+				Attempt: store.Attempt{At: time.Now(), Took: time.Millisecond, Code: 200, Response: "ok"},
+			}
+		}
+		must(b, s.Finish(ctx, slot, outcomes))
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+	b.ReportMetric(float64((cpuTime()-cpu).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkStorm commits 100,000 fires at once.

@@ -16,10 +16,9 @@ import (
 const never = math.MaxInt64
 
 var (
-	insertEvents = newBulk("INSERT INTO event (num, id, tenant, seq, type, alert, arm_seq, sym, about, body, created) VALUES ", "", 11)
+	insertEvents = newBulk("INSERT INTO event (num, id, tenant, seq, type, alert, arm_seq, sym, about, body, created) SELECT * FROM {rows}", "BTBBTBBTBYB")
 	insertQueued = newBulk(`INSERT INTO delivery (num, tenant, event, endpoint, state, attempts, round, turn, batch, manual, next_at, created, finished, last_code, last_err)
- SELECT column1, column2, column3, column4, column5, 0, 0, column6, 0, 0, column7, column8, 0, 0, '' FROM (VALUES `, ") AS v", 8,
-		"BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT")
+ SELECT column1, column2, column3, column4, column5, 0, 0, column6, 0, 0, column7, column8, 0, 0, '' FROM {rows}`, "BBBBTBBB")
 )
 
 // addEvents inserts events and their deliveries. The lock on a tenant's row, which is held until the commit, makes its
@@ -56,7 +55,7 @@ func (t *tx) addEvents(events []*Event, m *moved) error {
 		targets[tenant] = list
 	}
 	q := queueing{t: t, turns: map[[2]int64]bool{}}
-	return inSizes(len(events), func(from, to int) error {
+	return t.s.inSizes(len(events), func(from, to int) error {
 		part := events[from:to]
 		now := time.Now()
 		for _, e := range part {

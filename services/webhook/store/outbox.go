@@ -67,7 +67,7 @@ func (s *Store) endpoints(ctx context.Context, rows []query.Endpoint) ([]Endpoin
 
 var jobsByNum = newBulk(`SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished,
  d.last_code, d.last_err, e.id, e.seq, e.type, e.alert, e.arm_seq, e.sym, e.about, e.body, e.created FROM delivery d JOIN event e ON e.num = d.event
- WHERE d.num IN (`, ")", 1)
+ WHERE d.num IN {list}`, "")
 
 // Due returns up to limit deliveries of an endpoint that are due at now and not excluded, which those are that are on their
 // way. What is due longest comes first; of those that wait for one another, only the first is ever due. The time is
@@ -123,7 +123,7 @@ func (s *Store) jobs(ctx context.Context, nums []int64) ([]Job, error) {
 		at[n] = i
 	}
 	list := make([]Job, len(nums))
-	err := rows(ctx, s.db.reader(), jobsByNum, nums, func(rows *sql.Rows) error {
+	err := s.rows(ctx, s.db.reader(), jobsByNum, nums, func(rows *sql.Rows) error {
 		var d query.Delivery
 		var e query.Event
 		err := rows.Scan(&d.Num, &d.Tenant, &d.Event, &d.Endpoint, &d.State, &d.Attempts, &d.Round, &d.Turn, &d.Batch, &d.Manual, &d.NextAt, &d.Created, &d.Finished,
@@ -163,7 +163,7 @@ func (s *Store) AssignBatch(ctx context.Context, l Lease, batch int64, deliverie
 	})
 }
 
-var assignBatch = newBulk("UPDATE delivery SET batch = v.column2 FROM (VALUES ", ") AS v WHERE delivery.num = v.column1 AND state = 'queued' AND batch = 0", 2, "BIGINT", "BIGINT")
+var assignBatch = newBulk("UPDATE delivery SET batch = v.column2 FROM {rows} WHERE delivery.num = v.column1 AND state = 'queued' AND batch = 0", "BB")
 
 // Finish commits outcomes, all or nothing. ErrFenced says that the slot has another owner by now. What was delivered is
 // delivered, whatever it has become meanwhile; otherwise a delivery that was cancelled or held stays so.
@@ -178,11 +178,10 @@ func (s *Store) Finish(ctx context.Context, l Lease, outcomes []Outcome) error {
 
 var (
 	lockDeliveries = newBulk(`SELECT num, tenant, event, endpoint, state, attempts, round, turn, batch, manual, next_at, created, finished, last_code, last_err
- FROM delivery WHERE num IN (`, ") ORDER BY num FOR UPDATE", 1)
+ FROM delivery WHERE num IN {list} ORDER BY num FOR UPDATE`, "")
 	moveDeliveries = newBulk(`UPDATE delivery SET state = v.column2, attempts = v.column3, round = v.column4, batch = v.column5, manual = v.column6,
- next_at = v.column7, finished = v.column8, last_code = v.column9, last_err = v.column10 FROM (VALUES `, ") AS v WHERE delivery.num = v.column1", 10,
-		"BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT")
-	insertAttempts = newBulk("INSERT INTO attempt (delivery, n, at, took_us, code, err, response, manual) VALUES ", "", 8)
+ next_at = v.column7, finished = v.column8, last_code = v.column9, last_err = v.column10 FROM {rows} WHERE delivery.num = v.column1`, "BTBBBBBBBT")
+	insertAttempts = newBulk("INSERT INTO attempt (delivery, n, at, took_us, code, err, response, manual) SELECT * FROM {rows}", "BBBBBTTB")
 )
 
 func (t *tx) finish(outcomes []Outcome) error {
@@ -259,9 +258,9 @@ func (t *tx) moveDeliveries(outcomes map[int64]*Outcome, ordered map[int64]bool)
 	var page []query.Delivery
 	var attempts []Attempt
 	turns := map[[2]int64]struct{}{}
-	err := inSizes(len(nums), func(from, to int) error {
+	err := t.s.inSizes(len(nums), func(from, to int) error {
 		page, attempts = page[:0], attempts[:0]
-		err := rows(t.ctx, t.db, lockDeliveries, nums[from:to], func(rows *sql.Rows) error {
+		err := t.s.rows(t.ctx, t.db, lockDeliveries, nums[from:to], func(rows *sql.Rows) error {
 			d, err := scanDelivery(rows)
 			page = append(page, d)
 			return err

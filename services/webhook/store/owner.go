@@ -145,12 +145,12 @@ func (s *Store) Changes(ctx context.Context, partition int, most int) ([]Alert, 
 }
 
 var alertsByNum = newBulk(`SELECT num, tenant, name, sym, inst, part, rule, endpoints, metadata, labels, state, version, applied, created, updated,
- last_fire, arm_seq, valid_from, clock, value, blob FROM alert WHERE num IN (`, ")", 1)
+ last_fire, arm_seq, valid_from, clock, value, blob FROM alert WHERE num IN {list}`, "")
 
 // AlertsByNum returns those alerts that there are.
 func (s *Store) AlertsByNum(ctx context.Context, nums []int64) (map[int64]*Alert, error) {
 	found := make(map[int64]*Alert, len(nums))
-	err := rows(ctx, s.db.reader(), alertsByNum, nums, func(rows *sql.Rows) error {
+	err := s.rows(ctx, s.db.reader(), alertsByNum, nums, func(rows *sql.Rows) error {
 		row, err := scanAlert(rows)
 		if err != nil {
 			return err
@@ -198,7 +198,7 @@ func (s *Store) Commit(ctx context.Context, c *Commit) error {
 	return s.write(ctx, func(t *tx) error { return t.commit(c) })
 }
 
-var putImages = newBulk("INSERT INTO image (part, inst, image) VALUES ", " ON CONFLICT (part, inst) DO UPDATE SET image = excluded.image", 3)
+var putImages = newBulk("INSERT INTO image (part, inst, image) SELECT * FROM {rows} WHERE true ON CONFLICT (part, inst) DO UPDATE SET image = excluded.image", "BBY")
 
 // commit takes its locks in the order that all transactions do: lease, alerts, tenants, endpoints, deliveries.
 func (t *tx) commit(c *Commit) error {
@@ -232,7 +232,7 @@ func (t *tx) commit(c *Commit) error {
 		return err
 	}
 	err = t.exec(putImages, len(c.Images), func(args []any, i int) []any {
-		return append(args, c.Partition, int64(c.Images[i].Inst), c.Images[i].Data)
+		return append(args, int64(c.Partition), int64(c.Images[i].Inst), c.Images[i].Data)
 	})
 	if err != nil {
 		return err
@@ -255,13 +255,11 @@ type fired struct {
 
 var (
 	lockAlerts = newBulk(`SELECT num, tenant, inst, endpoints, state, version, applied, last_fire, arm_seq, valid_from, clock, value, blob
- FROM alert WHERE num IN (`, ") ORDER BY num FOR UPDATE", 1)
+ FROM alert WHERE num IN {list} ORDER BY num FOR UPDATE`, "")
 	// Most alerts that move are active and stay so; their indexes need not be touched.
-	moveEvals = newBulk("UPDATE alert SET last_fire = v.column2, arm_seq = v.column3, blob = v.column4 FROM (VALUES ", ") AS v WHERE alert.num = v.column1", 4,
-		"BIGINT", "BIGINT", "BIGINT", "BYTEA")
+	moveEvals  = newBulk("UPDATE alert SET last_fire = v.column2, arm_seq = v.column3, blob = v.column4 FROM {rows} WHERE alert.num = v.column1", "BBBY")
 	moveAlerts = newBulk(`UPDATE alert SET state = v.column2, applied = v.column3, last_fire = v.column4, arm_seq = v.column5, valid_from = v.column6,
- clock = v.column7, value = v.column8, blob = v.column9 FROM (VALUES `, ") AS v WHERE alert.num = v.column1", 9,
-		"BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT", "BYTEA")
+ clock = v.column7, value = v.column8, blob = v.column9 FROM {rows} WHERE alert.num = v.column1`, "BTBBBBBTY")
 )
 
 // live tells whether an alert in this state counts for the quota.
@@ -291,9 +289,9 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 	m := &moved{fired: make(map[int64]fired, len(last)), ended: map[int64]int64{}}
 	var page []query.Alert
 	var stayed, changed []*query.Alert
-	err := inSizes(len(nums), func(from, to int) error {
+	err := t.s.inSizes(len(nums), func(from, to int) error {
 		page = page[:0]
-		err := rows(t.ctx, t.db, lockAlerts, nums[from:to], func(rows *sql.Rows) error {
+		err := t.s.rows(t.ctx, t.db, lockAlerts, nums[from:to], func(rows *sql.Rows) error {
 			var a query.Alert
 			err := rows.Scan(&a.Num, &a.Tenant, &a.Inst, &a.Endpoints, &a.State, &a.Version, &a.Applied, &a.LastFire, &a.ArmSeq, &a.ValidFrom, &a.Clock, &a.Value, &a.Blob)
 			page = append(page, a)

@@ -214,9 +214,9 @@ func (s *Store) Purge(ctx context.Context, now time.Time, limit int) (int, error
 }
 
 var (
-	dropAttempts   = newBulk("DELETE FROM attempt WHERE delivery IN (", ")", 1)
-	dropDeliveries = newBulk("DELETE FROM delivery WHERE num IN (", ")", 1)
-	dropEvents     = newBulk("DELETE FROM event WHERE num IN (", ")", 1)
+	dropAttempts   = newBulk("DELETE FROM attempt WHERE delivery IN {list}", "")
+	dropDeliveries = newBulk("DELETE FROM delivery WHERE num IN {list}", "")
+	dropEvents     = newBulk("DELETE FROM event WHERE num IN {list}", "")
 )
 
 func (t *tx) drop(b *bulk, nums []int64) error {

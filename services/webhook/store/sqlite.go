@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"sync"
 	"time"
 
@@ -308,21 +307,7 @@ var (
 )
 
 func sqliteText(text string) string {
-	if inOrder(text) {
-		// Without numbers: the driver asks for each parameter's name, which takes the longer the more have one.
-		text = parameter.ReplaceAllString(text, "?")
-	}
 	return sqliteTypes.Replace(rowLock.ReplaceAllString(parameter.ReplaceAllString(text, "?$1"), ""))
-}
-
-// inOrder tells whether the parameters of a statement are $1, $2 and so on.
-func inOrder(text string) bool {
-	for i, m := range parameter.FindAllStringSubmatch(text, -1) {
-		if m[1] != strconv.Itoa(i+1) {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *statements) statement(ctx context.Context, text string) (*sql.Stmt, error) {
