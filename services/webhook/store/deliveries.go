@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -137,7 +139,7 @@ func (s *Store) deliveryTx(ctx context.Context, tenant, num int64, change func(*
 		if err != nil {
 			return s.found(err)
 		}
-		if _, err := t.LockEndpoint(t.ctx, row.Endpoint); err != nil && s.found(err) != ErrNotFound { //nolint:errorlint // found returns it as it is
+		if _, err := t.LockEndpoint(t.ctx, row.Endpoint); err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		if d, err = t.LockDelivery(t.ctx, tenant, num); err != nil {

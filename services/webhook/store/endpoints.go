@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -269,8 +271,8 @@ func (s *Store) endpoint(ctx context.Context, from endpointReader, row query.End
 		e.Secrets = append(e.Secrets, Secret{Num: x.Num, Kind: SecretKind(x.Kind), Text: string(text), Created: fromMicros(x.Created), Expires: fromMicros(x.Expires)})
 	}
 	h, err := from.Health(ctx, e.Num)
-	if err = s.found(err); err != nil && err != ErrNotFound { //nolint:errorlint // found returns it as it is
-		return nil, err
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, s.found(err)
 	}
 	e.Health = Health{
 		FailingSince: fromMicros(h.FailingSince), Failing: h.Failing != 0, PausedUntil: fromMicros(h.PausedUntil),

@@ -41,3 +41,8 @@ func (s *Store) MoveSecret(ctx context.Context, num, endpoint int64) error {
 
 // Where is the store's configuration.
 func (s *Store) Where() Config { return s.cfg }
+
+// Prepared returns how many statements SQLite's readers have prepared.
+func (s *Store) Prepared() int {
+	return len(s.db.(*sqliteDB).readers.made)
+}

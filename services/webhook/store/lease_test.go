@@ -22,7 +22,7 @@ import (
 // holder is a call of Own.
 type holder struct {
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{} // closed when Own has returned
 
 	mu   sync.Mutex
 	held map[int]int64
@@ -31,9 +31,10 @@ type holder struct {
 
 func hold(t *testing.T, s *store.Store, total int) *holder {
 	ctx, cancel := context.WithCancel(t.Context())
-	h := &holder{cancel: cancel, done: make(chan error, 1), held: map[int]int64{}, most: map[int]int64{}}
+	h := &holder{cancel: cancel, done: make(chan struct{}), held: map[int]int64{}, most: map[int]int64{}}
 	go func() {
-		h.done <- s.Own(ctx, store.KindSlot, total, func(ctx context.Context, l store.Lease) error {
+		defer close(h.done)
+		err := s.Own(ctx, store.KindSlot, total, func(ctx context.Context, l store.Lease) error {
 			h.mu.Lock()
 			h.held[l.N] = l.Epoch
 			h.most[l.N] = max(h.most[l.N], l.Epoch)
@@ -44,6 +45,9 @@ func hold(t *testing.T, s *store.Store, total int) *holder {
 			h.mu.Unlock()
 			return nil
 		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Own: %v", err)
+		}
 	}()
 	t.Cleanup(h.end)
 	return h
@@ -51,14 +55,7 @@ func hold(t *testing.T, s *store.Store, total int) *holder {
 
 func (h *holder) end() {
 	h.cancel()
-	if err, ok := <-h.done; ok && !errors.Is(err, context.Canceled) {
-		panic(err)
-	}
-	select {
-	case <-h.done:
-	default:
-		close(h.done)
-	}
+	<-h.done
 }
 
 func (h *holder) count() int {

@@ -239,7 +239,7 @@ func postgresCode(err error) string {
 // conflict tells whether a transaction only came at the wrong moment.
 func conflict(err error) bool {
 	code := postgresCode(err)
-	return code == "40001" || code == "40P01" // serialization_failure, deadlock_detected
+	return code == "40001" || code == "40P01" // it could not be put in an order with others, or they waited for each other
 }
 
 func (p *postgresDB) cause(err error) error {

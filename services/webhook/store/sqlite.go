@@ -29,11 +29,12 @@ const (
 // one is on its way to the disk are committed together, by whoever comes first: each behind a savepoint, so that one that
 // fails takes nothing with it.
 type sqliteDB struct {
-	s      *Store
-	lock   *os.File
-	pool   *sql.DB // of readers
-	writer *sql.DB
-	conn   *statements // the writer's connection
+	s       *Store
+	lock    *os.File
+	pool    *sql.DB // of readers
+	readers *statements
+	writer  *sql.DB
+	conn    *statements // the writer's connection
 
 	mu    sync.Mutex
 	queue []*write
@@ -97,6 +98,7 @@ func openSQLite(ctx context.Context, s *Store) (_ database, err error) {
 	}
 	db.pool.SetMaxOpenConns(8)
 	db.pool.SetMaxIdleConns(8)
+	db.readers = &statements{on: db.pool, made: map[string]*sql.Stmt{}}
 	return db, nil
 }
 
@@ -128,7 +130,7 @@ func checkSQLite(ctx context.Context, db *sql.DB, dir string) error {
 func (db *sqliteDB) close() error {
 	var errs []error
 	if db.pool != nil {
-		errs = append(errs, db.pool.Close())
+		errs = append(errs, db.readers.close(), db.pool.Close())
 	}
 	if db.conn != nil {
 		errs = append(errs, db.conn.close())
@@ -141,9 +143,7 @@ func (db *sqliteDB) close() error {
 
 func (db *sqliteDB) shared() bool                           { return false }
 func (db *sqliteDB) now(context.Context) (time.Time, error) { return time.Now(), nil }
-func (db *sqliteDB) reader() query.DBTX {
-	return &statements{on: db.pool, made: map[string]*sql.Stmt{}}
-}
+func (db *sqliteDB) reader() query.DBTX                     { return db.readers }
 
 // write waits for a leader to run fn, or leads itself.
 func (db *sqliteDB) write(ctx context.Context, fn func(*tx) error) error {

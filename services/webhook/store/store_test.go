@@ -290,6 +290,21 @@ func TestFireAndDeliver(t *testing.T) {
 	})
 }
 
+// TestStatementsAreKept: what has been read once is not prepared again.
+func TestStatementsAreKept(t *testing.T) {
+	s := open(t, store.Config{Dir: t.TempDir(), Ephemeral: true})
+	before := s.Prepared()
+	for range 3 {
+		_, err := s.Delivery(t.Context(), 1, 1)
+		wantErr(t, err, store.ErrNotFound)
+		_, err = s.Checkpoint(t.Context(), 0)
+		must(t, err)
+	}
+	if n := s.Prepared() - before; n != 2 {
+		t.Errorf("%d statements were prepared for two", n)
+	}
+}
+
 func TestOnce(t *testing.T) {
 	on(t, func(t *testing.T, open func() *store.Store) {
 		ctx := t.Context()
