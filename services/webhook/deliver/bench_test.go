@@ -11,30 +11,14 @@ import (
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
 
-// sink is a receiver that costs as little as it can: it looks for the end of a request and answers 204.
-func sink(b *testing.B) (url string) {
+// sink is a receiver that costs as little as it can: it looks for the end of a request, tells which it was, and answers 204.
+func sink(b *testing.B, got func(id []byte)) (url string) {
 	b.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go drain(c)
-		}
-	}()
-	return "http://" + l.Addr().String() + "/hook"
+	return "http://" + hostile(b, func(c net.Conn) { drain(c, got) }) + "/hook"
 }
 
-func drain(c net.Conn) {
-	defer func() { _ = c.Close() }()
+func drain(c net.Conn, got func(id []byte)) {
 	r := bufio.NewReaderSize(c, 16<<10)
-	length := []byte("Content-Length: ")
 	for {
 		n := 0
 		for {
@@ -42,8 +26,11 @@ func drain(c net.Conn) {
 			if err != nil {
 				return
 			}
-			if text, ok := bytes.CutPrefix(line, length); ok {
+			if text, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 				n, _ = strconv.Atoi(string(bytes.TrimSpace(text)))
+			}
+			if id, ok := bytes.CutPrefix(line, []byte("Webhook-Id: ")); ok && got != nil {
+				got(bytes.TrimSpace(id))
 			}
 			if len(line) == 2 {
 				break
@@ -61,7 +48,7 @@ func drain(c net.Conn) {
 // BenchmarkPost is one signed request to a local receiver and its answer, without the outbox.
 func BenchmarkPost(b *testing.B) {
 	s := sender(b, newMemory(), nil)
-	ep := endpoint(1, sink(b))
+	ep := endpoint(1, sink(b, nil))
 	ep.Signatures = nil
 	tg := s.target(&ep)
 	m := message{id: "evt_1", contentType: "application/json", body: []byte(firedBody)}
@@ -82,7 +69,7 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Run(strconv.Itoa(endpoints), func(b *testing.B) {
 			st := openStore(b, b.TempDir())
 			defer func() { _ = st.Close() }()
-			url := sink(b)
+			url := sink(b, nil)
 			urls := make([]string, endpoints)
 			for i := range urls {
 				urls[i] = url

@@ -35,7 +35,7 @@ import (
 )
 
 // hostile is a receiver that does what it likes with each connection. It ends with the test.
-func hostile(t *testing.T, serve func(net.Conn)) (addr string) {
+func hostile(t testing.TB, serve func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +54,7 @@ func hostile(t *testing.T, serve func(net.Conn)) (addr string) {
 			conns = append(conns, c)
 			mu.Unlock()
 			wg.Go(func() {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				serve(c)
 			})
 		}

@@ -131,7 +131,7 @@ func (in *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if in.twice++; !bytes.Equal(old, b) {
 		in.bad = fmt.Errorf("%s: %s, before %s", id, b, old)
 	}
-	if rand.IntN(20) == 0 {
+	if rand.IntN(50) == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable) // and yet it has it: the next attempt is a second one
 	}
 }
@@ -149,7 +149,7 @@ func TestKilled(t *testing.T) {
 	defer server.Close()
 	dir := t.TempDir()
 	st := openStore(t, dir)
-	const events, kills = 2000, 12
+	const events, kills = 800, 10
 	tenant, _ := fill(t, st, events, func(i int, ep *store.Endpoint) {
 		ep.MaxInFlight = 20
 		if i == 1 {

@@ -19,8 +19,9 @@ type lane struct {
 	target *target // nil until it is loaded
 	health store.Health
 
-	page []unit             // due, oldest first
-	held map[int64]struct{} // deliveries in the page, in flight, or with an outcome that is not committed yet
+	page    []unit             // due, oldest first
+	pagedAt time.Time          // when the oldest of it was read
+	held    map[int64]struct{} // deliveries in the page, in flight, or with an outcome that is not committed yet
 
 	flying  int // requests
 	dragged int // of them, those that have taken longer than slowAfter
@@ -53,7 +54,8 @@ const (
 	firstWindow = 4 // requests at a time to an endpoint of which nothing is known
 	minPage     = 8
 	maxPage     = 256
-	patience    = 2 * time.Second // how long a page is kept that can't be sent
+	patience    = 2 * time.Second        // how long a page is kept that can't be sent
+	pageAge     = 500 * time.Millisecond // after which news have it read anew
 )
 
 // breaker opens after some failures without a success between, and lets one request through from time to time to see how

@@ -110,7 +110,7 @@ const (
 	maxPending  = 2048   // outcomes of a slot, beyond which nothing of it is sent
 	maxCommit   = 512    // outcomes in one transaction
 	pollEvery   = time.Second
-	pollRate    = 5 * time.Millisecond // from one lane's poll to another's
+	pollRate    = 10 * time.Millisecond // from one lane's poll to another's
 	reloadEvery = time.Second
 	drainTime   = 3 * time.Second
 )
@@ -191,7 +191,11 @@ func (s *Sender) news(num int64) {
 		l = s.newLane(sl, num)
 	}
 	l.wanted, l.stale = true, true
-	s.settle(l, time.Now())
+	now := time.Now()
+	if now.Sub(l.pagedAt) > pageAge {
+		s.drop(l) // something in it may have been cancelled
+	}
+	s.settle(l, now)
 }
 
 // newLane adds a lane. The caller holds the lock.
@@ -627,6 +631,9 @@ func (s *Sender) fetch(f *fetch) {
 				l.held[u.jobs[i].Delivery.Num] = struct{}{}
 				s.inMemory++
 			}
+		}
+		if len(l.page) == 0 {
+			l.pagedAt = now
 		}
 		l.page = append(l.page, f.units...)
 		l.nextDue = first(l.nextDue, f.next)

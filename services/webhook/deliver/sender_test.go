@@ -521,3 +521,30 @@ func TestCancelInFlight(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelRead: a delivery that is cancelled after it was read, behind others that take long, is not sent.
+func TestCancelRead(t *testing.T) {
+	ep := endpoint(1, "http://example.com/")
+	ep.MaxInFlight = 1
+	m := newMemory(ep)
+	var requests atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		requests.Add(1)
+		time.Sleep(5 * time.Second)
+		return reply(200), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		nums := m.add(1, 5, nil)
+		time.Sleep(7 * time.Second)
+		m.mu.Lock()
+		for _, num := range nums[2:] {
+			m.byNum[num].Delivery.State = store.DeliveryCancelled
+		}
+		m.mu.Unlock()
+		m.tell(1)
+		time.Sleep(time.Minute)
+		if requests.Load() != 2 || m.count(store.DeliveryDelivered) != 2 {
+			t.Errorf("%d requests", requests.Load())
+		}
+	})
+}

@@ -121,6 +121,7 @@ func (s *Store) Cancel(ctx context.Context, tenant, num int64) (*Delivery, error
 			return fmt.Errorf("%w: it is %s", ErrState, state)
 		}
 		d.State, d.Finished, d.Manual = string(DeliveryCancelled), time.Now().UnixMicro(), 0
+		t.queued[d.Endpoint] = struct{}{} // the sender may have read it already
 		if err := t.setDelivery(d); err != nil {
 			return err
 		}
