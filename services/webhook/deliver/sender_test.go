@@ -548,3 +548,75 @@ func TestCancelRead(t *testing.T) {
 		}
 	})
 }
+
+// TestStop: at the end requests on their way have a moment. What is cut then is no attempt; the next sender makes it.
+func TestStop(t *testing.T) {
+	m := newMemory(endpoint(1, "http://quick.example/"), endpoint(2, "http://slow.example/"))
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		wait := time.Second
+		if r.URL.Host == "slow.example" {
+			wait = 10 * time.Second
+		}
+		select {
+		case <-time.After(wait):
+			return reply(200), nil
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}, func(t *testing.T, s *Sender) {
+		stop := start(t, s)
+		quick, slow := m.add(1, 1, nil)[0], m.add(2, 1, nil)[0]
+		time.Sleep(100 * time.Millisecond)
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took > drainTime+time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+		if d := m.delivery(quick); d.State != store.DeliveryDelivered {
+			t.Errorf("%+v", d)
+		}
+		if d := m.delivery(slow); d.State != store.DeliveryQueued || d.Attempts != 0 {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// TestSickCrowd: many endpoints that do not answer leave those that do in peace, though there are places for few requests.
+func TestSickCrowd(t *testing.T) {
+	var eps []store.Endpoint
+	for i := range int64(200) {
+		eps = append(eps, endpoint(i+2, "http://dead.example/"))
+	}
+	m := newMemory(append(eps, endpoint(1, "http://well.example/"))...)
+	var mu sync.Mutex
+	var took []time.Duration
+	began := map[string]time.Time{}
+	faked(t, m, func(r *http.Request) (*http.Response, error) {
+		if r.URL.Host == "well.example" {
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(began[r.Header.Get("webhook-id")]))
+			return reply(200), nil
+		}
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}, func(t *testing.T, s *Sender) {
+		s.cfg.InFlight = 50
+		start(t, s)
+		for i := range eps {
+			m.add(eps[i].Num, 100, nil)
+		}
+		time.Sleep(time.Minute) // until it is known who is dead
+		for range 300 {
+			mu.Lock()
+			m.add(1, 1, func(_ int, j *store.Job) { began[j.Event.ID] = time.Now() })
+			mu.Unlock()
+			time.Sleep(time.Second)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if slices.Sort(took); len(took) != 300 || took[len(took)*99/100] > 10*time.Millisecond {
+			t.Errorf("%d delivered, the slowest after %v", len(took), took[len(took)-1])
+		}
+	})
+}
