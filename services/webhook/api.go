@@ -401,6 +401,6 @@ func at(t time.Time) *string {
 	if t.IsZero() {
 		return nil
 	}
-	s := t.UTC().Format(time.RFC3339Nano)
+	s := t.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano) // as exactly as it is kept
 	return &s
 }
