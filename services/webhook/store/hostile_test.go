@@ -330,3 +330,43 @@ func TestKeys(t *testing.T) {
 		}
 	})
 }
+
+// TestBackup copies the database while it is written to, as docs/OPERATIONS.md says, and goes on with the copy.
+func TestBackup(t *testing.T) {
+	ctx := t.Context()
+	dir, copied := t.TempDir(), t.TempDir()
+	s := open(t, store.Config{Dir: dir, Ephemeral: true})
+	tn := tenant(t, s)
+	endpoint(t, s, tn, nil)
+	a := alerts(t, s, tn, 1)[0]
+	must(t, s.Activate(ctx, a.Num))
+	l := lease(t, s, store.KindPartition, 1)[0]
+	var g errgroup.Group
+	began := make(chan struct{})
+	g.Go(func() error {
+		for n := range 300 {
+			if n == 50 {
+				close(began)
+			}
+			if err := s.Commit(ctx, &store.Commit{Lease: l, LogID: "log", Offset: int64(n), Fires: []store.Event{fire(a, uint32(n))}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	<-began
+	db, err := sql.Open("sqlite", filepath.Join(dir, "webhook.db"))
+	must(t, err)
+	_, err = db.ExecContext(ctx, "VACUUM INTO ?", filepath.Join(copied, "webhook.db"))
+	must(t, err)
+	must(t, db.Close())
+	must(t, g.Wait())
+	s = open(t, store.Config{Dir: copied, Ephemeral: true})
+	at, err := s.Checkpoint(ctx, 0)
+	must(t, err)
+	events, err := s.Events(ctx, store.EventFilter{Tenant: tn, Limit: 1000})
+	must(t, err)
+	if at.Offset < 49 || len(events) != int(at.Offset)+1 {
+		t.Errorf("%d events at offset %d", len(events), at.Offset)
+	}
+}
