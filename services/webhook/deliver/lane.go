@@ -23,9 +23,10 @@ type lane struct {
 	pagedAt time.Time          // when the oldest of it was read
 	held    map[int64]struct{} // deliveries in the page, in flight, or with an outcome that is not committed yet
 
-	flying  int // requests
-	dragged int // of them, those that have taken longer than slowAfter
-	window  int // requests at a time that it has earned, up to MaxInFlight
+	flying  int  // requests
+	dragged int  // of them, those that count among the sick
+	slow    bool // the last one took longer than slowAfter
+	window  int  // requests at a time that it has earned, up to MaxInFlight
 	breaker breaker
 	limiter *rate.Limiter // nil: no limit
 
@@ -37,6 +38,7 @@ type lane struct {
 	fetching bool
 	disabled bool      // by us; nothing is sent until the store has been asked how it stands
 	told     bool      // the store knows
+	gone     bool      // the endpoint was deleted
 	retryAt  time.Time // a fetch has failed; not before
 
 	inReady, inFetches bool
@@ -96,8 +98,8 @@ func (l *lane) allowed() int {
 	return l.window
 }
 
-// sick tells whether requests may be expected to take long.
-func (l *lane) sick() bool { return l.dragged > 0 || l.breaker.fails > 0 }
+// sick tells whether requests may be expected to take long. Who fails at once holds up nobody.
+func (l *lane) sick() bool { return l.dragged > 0 || l.slow }
 
 // waits is until when nothing may be sent.
 func (l *lane) waits() time.Time {
@@ -109,6 +111,9 @@ func (l *lane) waits() time.Time {
 
 // pageSize is how many deliveries are worth having in memory.
 func (l *lane) pageSize() int {
+	if l.breaker.probing() {
+		return l.target.Batch
+	}
 	n := 2 * l.window * l.target.Batch
 	if l.limiter != nil {
 		n = min(n, int(2*float64(l.limiter.Limit())+1)*l.target.Batch)

@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, s *Sender) (*metrics, error) {
 			return float64(value())
 		})
 	}
-	const flying = "Requests on their way: to endpoints that answer (well), and to those that failed last or take longer than a second (sick)."
+	const flying = "Requests on their way: to endpoints that answer (well), and to those that take longer than a second, or did last (sick)."
 	all := []prometheus.Collector{
 		attempts, m.took, m.delivery, m.exhausted, m.disabled,
 		gauge("webhook_requests_in_flight", flying, prometheus.Labels{"endpoints": "well"}, func() int { return s.flying[0] }),

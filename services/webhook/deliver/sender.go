@@ -81,7 +81,7 @@ type Sender struct {
 	lanes    map[int64]*lane
 	slots    map[int]*slot
 	ready    [2]fifo // lanes that can send: the well, the sick
-	fetches  fifo    // lanes that want to read the outbox
+	fetches  [2]fifo // lanes that want to read the outbox, likewise
 	timers   timers
 	flying   [2]int // requests
 	fetching int
@@ -110,7 +110,7 @@ const (
 	maxPending  = 2048   // outcomes of a slot, beyond which nothing of it is sent
 	maxCommit   = 512    // outcomes in one transaction
 	pollEvery   = time.Second
-	pollRate    = 10 * time.Millisecond // from one lane's poll to another's
+	pollRate    = 5 * time.Millisecond // from one lane's poll to another's
 	reloadEvery = time.Second
 	drainTime   = 3 * time.Second
 )
@@ -295,7 +295,7 @@ func (s *Sender) install(l *lane, ep *store.Endpoint, now time.Time) {
 	case old == nil || old.State != ep.State:
 		l.health = ep.Health
 		if !l.health.FailingSince.IsZero() {
-			l.breaker.fails = breakerFails // it is no better for our having been restarted
+			l.breaker.fails, l.slow = breakerFails, true // it is no better for our having been restarted
 		}
 	case old.URL != ep.URL:
 		l.health.PausedUntil = time.Time{} // that was another server's wish
@@ -341,9 +341,9 @@ func (s *Sender) settle(l *lane, now time.Time) {
 
 // place puts a lane into the queues that it belongs in, and returns when to look again.
 func (s *Sender) place(l *lane, now time.Time) time.Time {
-	if l.slot.ending || l.disabled {
+	if l.slot.ending || l.gone || l.disabled {
 		s.drop(l)
-		if l.told && !l.slot.ending {
+		if l.told && !l.slot.ending && !l.gone {
 			s.fetchSoon(l)
 		}
 		return time.Time{}
@@ -373,7 +373,7 @@ func (s *Sender) place(l *lane, now time.Time) time.Time {
 		return first(until, l.reload())
 	}
 	if len(l.slot.pending) >= maxPending {
-		return now.Add(100 * time.Millisecond)
+		return now.Add(500 * time.Millisecond)
 	}
 	var at time.Time
 	free := l.flying < l.allowed()
@@ -426,7 +426,7 @@ func first(a, b time.Time) time.Time {
 func (s *Sender) fetchSoon(l *lane) {
 	if !l.fetching && !l.inFetches {
 		l.inFetches = true
-		s.fetches.push(l)
+		s.fetches[class(l.sick())].push(l)
 	}
 }
 
@@ -445,13 +445,16 @@ func class(sick bool) int {
 	return 0
 }
 
-// pump starts what can be started. The caller holds the lock.
+// pump starts what can be started. The sick leave a look into the outbox, and half of the memory, to the well. The caller
+// holds the lock.
 func (s *Sender) pump(now time.Time) {
-	for s.fetches.len() > 0 && s.fetching < maxFetches && s.inMemory < maxInMemory {
-		l := s.fetches.pop()
-		l.inFetches = false
-		if !l.slot.ending {
-			s.startFetch(l, now)
+	for c := range s.fetches {
+		for s.fetches[c].len() > 0 && s.fetching < maxFetches-c && s.inMemory < maxInMemory>>c {
+			l := s.fetches[c].pop()
+			l.inFetches = false
+			if !l.slot.ending && !l.gone {
+				s.startFetch(l, now)
+			}
 		}
 	}
 	for c := range s.ready {
@@ -474,7 +477,7 @@ type flight struct {
 	lane   *lane
 	target *target
 	unit   unit
-	sick   bool // counts among the sick
+	sick   bool // counts among those to the sick
 	late   *time.Timer
 }
 
@@ -535,6 +538,7 @@ func (s *Sender) land(f *flight, r *Result) {
 		f.late.Stop()
 		f.late = nil
 	}
+	l.slow = r.Took >= slowAfter
 	l.flying--
 	sl.busy--
 	s.flying[class(f.sick)]--
@@ -602,15 +606,11 @@ func (s *Sender) fetch(f *fetch) {
 		return
 	}
 	if f.reload && f.endpoint == nil { // it was deleted
-		s.drop(l)
+		l.gone = true
+		s.settle(l, now)
 		l.target.close()
-		s.timers.set(l, time.Time{})
-		if l.flying == 0 {
-			delete(s.lanes, l.num)
-			delete(l.slot.lanes, l.num)
-		}
-		l.target = &target{Endpoint: store.Endpoint{Num: l.num, State: store.EndpointDisabled}}
-		l.pollAt = now.Add(time.Hour)
+		delete(s.lanes, l.num)
+		delete(l.slot.lanes, l.num)
 		s.pump(now)
 		return
 	}
