@@ -332,10 +332,11 @@ func removeCommand() *cobra.Command {
 
 // endpoint is an endpoint as the API tells it.
 type endpoint struct {
-	ID      string `json:"id"`
-	URL     string `json:"url"`
-	State   string `json:"state"`
-	Secrets []struct {
+	ID          string `json:"id"`
+	URL         string `json:"url"`
+	Description string `json:"description"`
+	State       string `json:"state"`
+	Secrets     []struct {
 		Text string `json:"secret"`
 	} `json:"secrets"`
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -353,7 +354,19 @@ func TestForward(t *testing.T) {
 // TestRegister has an endpoint with the API for as long as it listens.
 func TestRegister(t *testing.T) {
 	key := signature.NewSecret()
+	here, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	there := httptest.NewServer(http.NotFoundHandler())
+	defer there.Close()
+	mine := "tickwire listen, " + here
 	addr, asked := server(t, map[string]any{
+		"GET /v1/endpoints": map[string]any{"items": []endpoint{
+			{ID: "ep_7", URL: "http://127.0.0.1:1/", Description: "another's"}, {ID: "ep_8", URL: there.URL, Description: mine},
+			{ID: "ep_9", URL: "http://127.0.0.1:1/", Description: mine},
+		}},
+		"DELETE /v1/endpoints/ep_9": map[string]any{},
 		"POST /v1/endpoints":        map[string]any{"id": "ep_1", "secrets": []any{map[string]string{"secret": key.Text()}}},
 		"DELETE /v1/endpoints/ep_1": map[string]any{},
 	})
@@ -366,11 +379,12 @@ func TestRegister(t *testing.T) {
 		t.Error(err)
 	}
 	got := asked()
-	if len(got) != 2 || !strings.Contains(got[0], `"event_types":["alert.fired"]`) || !strings.Contains(got[0], `"url":"`+l.url+`"`) || !strings.HasPrefix(got[1], "DELETE /v1/endpoints/ep_1") {
+	if len(got) != 4 || !strings.HasPrefix(got[1], "DELETE /v1/endpoints/ep_9") || !strings.Contains(got[2], `"event_types":["alert.fired"]`) ||
+		!strings.Contains(got[2], `"url":"`+l.url+`"`) || !strings.HasPrefix(got[3], "DELETE /v1/endpoints/ep_1") {
 		t.Errorf("%q", got)
 	}
-	addr, _ = server(t, map[string]any{"POST /v1/endpoints": problem{Status: 422, Code: "invalid", Param: "url", Detail: "the host's address is not one that webhooks may be sent to"}})
-	err := Listen(t.Context(), ListenConfig{API: API{Addr: addr}, Listen: "127.0.0.1:0"}, io.Discard, io.Discard)
+	addr, _ = server(t, map[string]any{"GET /v1/endpoints": map[string]any{}, "POST /v1/endpoints": problem{Status: 422, Code: "invalid", Param: "url", Detail: "the host's address is not one that webhooks may be sent to"}})
+	err = Listen(t.Context(), ListenConfig{API: API{Addr: addr}, Listen: "127.0.0.1:0"}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "--webhook-allow-nets 127.0.0.1/32 --webhook-allow-ports 443,") {
 		t.Error(err)
 	}

@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -182,9 +184,13 @@ func (r *receiver) begin(ctx context.Context, where string) (leave func(context.
 		return stay, nil
 	}
 	host, _ := os.Hostname() // the description can do without
+	description := clipped("tickwire listen, "+visible(host), maxDescription)
+	if err := r.tidy(ctx, description); err != nil {
+		return nil, err
+	}
 	var e endpoint
 	err = r.cfg.API.ask(ctx, http.MethodPost, "/v1/endpoints", map[string]any{
-		"url": where, "description": "tickwire listen " + visible(host), "event_types": append([]string{}, r.cfg.Events...),
+		"url": where, "description": description, "event_types": append([]string{}, r.cfg.Events...),
 	}, &e)
 	if err != nil {
 		return nil, r.explain(err, where)
@@ -207,6 +213,45 @@ func (r *receiver) begin(ctx context.Context, where string) (leave func(context.
 	}
 	r.note("endpoint %s at %s\nwaiting for events; Ctrl-C ends\n", visible(e.ID), visible(where))
 	return leave, nil
+}
+
+const maxDescription = 200
+
+// tidy deletes endpoints that earlier runs on this machine have left behind, because they were killed: they have our
+// description, and nobody listens there.
+func (r *receiver) tidy(ctx context.Context, description string) error {
+	var p struct {
+		Items []endpoint `json:"items"`
+	}
+	if err := r.cfg.API.ask(ctx, http.MethodGet, "/v1/endpoints?limit=1000", nil, &p); err != nil {
+		return err
+	}
+	for _, e := range p.Items {
+		if e.Description != description || !abandoned(ctx, e.URL) {
+			continue
+		}
+		if err := r.cfg.API.ask(ctx, http.MethodDelete, "/v1/endpoints/"+url.PathEscape(e.ID), nil, nil); err != nil {
+			return fmt.Errorf("delete the endpoint %s of an earlier run: %w", visible(e.ID), err)
+		}
+		r.note("deleted the endpoint %s of an earlier run, where nobody listens\n", visible(e.ID))
+	}
+	return nil
+}
+
+// abandoned tells whether a URL is of this machine, and nobody listens there.
+func abandoned(ctx context.Context, text string) bool {
+	u, err := url.Parse(text)
+	if err != nil {
+		return false
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); err != nil || !addr.IsLoopback() {
+		return false
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", u.Host)
+	if err == nil {
+		_ = conn.Close() // it was only to see
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // parseKey reads what signatures are verified by.

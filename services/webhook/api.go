@@ -67,6 +67,7 @@ type api struct {
 	crowd   *door.Crowd
 	proxies door.Proxies
 	served  *rest.Served
+	refused prometheus.Counter // connections for which there was no room
 
 	mu       sync.Mutex
 	ctx      context.Context // of what requests ask the store for; it ends when the API has drained
@@ -90,8 +91,28 @@ func newAPI(cfg APIConfig, deps apiDeps) (*api, error) {
 	if a.proxies, err = door.ParseProxies(cfg.Proxies); err != nil {
 		return nil, err
 	}
-	a.served, err = rest.NewServed(deps.Metrics, "webhook_api")
-	return a, err
+	if a.served, err = rest.NewServed(deps.Metrics, "webhook_api"); err != nil {
+		return nil, err
+	}
+	return a, a.count(deps.Metrics)
+}
+
+// count registers what is counted of connections.
+func (a *api) count(reg prometheus.Registerer) error {
+	a.refused = prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_api_connections_refused_total", Help: "Connections that were closed because there were too many."})
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "webhook_api_connections", Help: "Connections to the alerts API that are open."}, func() float64 {
+		n, _, _ := a.crowd.Sizes()
+		return float64(n)
+	})
+	if reg == nil {
+		return nil
+	}
+	for _, m := range []prometheus.Collector{a.refused, open} {
+		if err := reg.Register(m); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // serve answers what comes by the listener until ctx ends, and closes it. It returns when the last answer has gone.
@@ -139,13 +160,9 @@ func (e entrance) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		place := e.a.proxies.PlaceOfPeer(door.PeerOf(conn))
-		if !e.a.crowd.Enter(place) {
+		if !e.a.welcome(place) {
+			e.a.refused.Inc()
 			_ = conn.Close() // there is no room to say why
-			continue
-		}
-		if e.a.crowd.Sit(place, place) != door.Seated {
-			e.a.crowd.Leave(place, false)
-			_ = conn.Close()
 			continue
 		}
 		g := &guest{Conn: conn, leave: sync.OnceFunc(func() { e.a.crowd.Leave(place, true) })}
@@ -154,6 +171,18 @@ func (e entrance) Accept() (net.Conn, error) {
 		}
 		return g, nil
 	}
+}
+
+// welcome counts a connection in, if there is room for it.
+func (a *api) welcome(p door.Place) bool {
+	if !a.crowd.Enter(p) {
+		return false
+	}
+	if a.crowd.Sit(p, p) != door.Seated {
+		a.crowd.Leave(p, false)
+		return false
+	}
+	return true
 }
 
 // guest is a connection that is counted.

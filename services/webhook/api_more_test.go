@@ -296,6 +296,23 @@ func TestEventsAndDeliveries(t *testing.T) {
 	if len(list.Items) != 3 {
 		t.Errorf("%+v", list)
 	}
+
+	// What is not kept any more is missed.
+	for n := 1; n > 0; {
+		var err error
+		if n, err = d.st.Purge(t.Context(), time.Now().Add(31*24*time.Hour), 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.fire(lease, &al, 1001, 4)
+	d.want(200, &p, "GET", "/v1/events?after=1", "", k)
+	if len(p.Items) != 1 || p.Items[0].Seq != 4 || p.Missed != 2 || p.Next != 4 {
+		t.Errorf("%+v", p)
+	}
+	d.want(200, &p, "GET", "/v1/events?after=3", "", k)
+	if p.Missed != 0 {
+		t.Errorf("%+v", p)
+	}
 }
 
 func TestKeys(t *testing.T) {
