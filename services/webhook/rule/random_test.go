@@ -103,7 +103,7 @@ func (c *chance) record() {
 		c.stale(inst)
 	case 27:
 		c.status(inst, func(s *market.Status) {
-			s.State = market.State([]market.State{market.Live, market.Halted}[c.upTo(2, "state")])
+			s.State = []market.State{market.Live, market.Halted}[c.upTo(2, "state")]
 		})
 	case 28: // again what there was, in a new record
 		old := c.events[c.upTo(len(c.events), "again")]

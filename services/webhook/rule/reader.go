@@ -53,13 +53,6 @@ func (r *reader) varint() int64 {
 	return int64(u>>1) ^ -int64(u&1)
 }
 
-// positive takes a value above 0.
-func (r *reader) positive() int64 {
-	v := r.varint()
-	r.check(v > 0)
-	return v
-}
-
 func (r *reader) sequence() market.Sequence {
 	return market.Sequence{Epoch: uint32(r.uvarint(1<<32 - 1)), Seq: r.uvarint(1<<64 - 1)}
 }

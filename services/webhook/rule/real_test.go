@@ -2,6 +2,7 @@ package rule_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -41,7 +42,9 @@ func ingested(t *testing.T, src pump.Source, beat time.Duration) *eventLog {
 	go func() { done <- in.Run(ctx) }()
 	defer func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 	}()
 	raw, err := cluster.RawWriter(ctx, cluster.Topics().Raw, stream.RawWriterConfig{})
 	must(t, err)
