@@ -309,6 +309,9 @@ func (s *everyMinute) Next() (*capture.Record, error) {
 
 // TestOracleOnWeek is a week of a quiet simulated market: two instruments, a record a second. In a short run it is one day.
 func TestOracleOnWeek(t *testing.T) {
+	if raced {
+		t.Skip("the race detector has seen everything on the recording, and makes this slow")
+	}
 	days, rules := 7, 120
 	if testing.Short() {
 		days, rules = 1, 250 // so that each series has some that fire

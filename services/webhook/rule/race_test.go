@@ -1,0 +1,6 @@
+//go:build race
+
+package rule_test
+
+// raced tells that the race detector watches, which makes everything slow and large.
+const raced = true
