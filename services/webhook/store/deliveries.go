@@ -19,6 +19,11 @@ type DeliveryFilter struct {
 	Page
 }
 
+// trouble tells states that few deliveries are in, so that they have an index of their own.
+func (d DeliveryState) trouble() bool {
+	return d == DeliveryExhausted || d == DeliveryHeld || d == DeliveryCancelled
+}
+
 // Deliveries returns deliveries.
 func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter) ([]Delivery, error) {
 	var list []Delivery
@@ -28,6 +33,14 @@ func (s *Store) Deliveries(ctx context.Context, f DeliveryFilter) ([]Delivery, e
 		list = append(list, d)
 	}
 	switch {
+	case f.State.trouble() && f.Event == 0:
+		rows, err := s.read.DeliveriesInTrouble(ctx, query.DeliveriesInTroubleParams{
+			Tenant: f.Tenant, Before: f.before(), Endpoint: f.Endpoint, State: string(f.State), Max: int32(f.Limit),
+		})
+		for _, r := range rows {
+			add(r.Delivery, r.ID)
+		}
+		return list, s.found(err)
 	case f.Endpoint != 0:
 		rows, err := s.read.DeliveriesOfEndpoint(ctx, query.DeliveriesOfEndpointParams{
 			Endpoint: f.Endpoint, Tenant: f.Tenant, Before: f.before(), Event: f.Event, State: string(f.State), Max: int32(f.Limit),

@@ -449,13 +449,13 @@ func TestReplayGoesOn(t *testing.T) {
 			more, err = s.ReplayStep(ctx, 10)
 			must(t, err)
 		}
+		if steps != 8 { // 60 that are left, one that finds no more, one that finds nothing running
+			t.Errorf("%d steps", steps)
+		}
 		now, err := s.Replay(ctx, tn, r.Num)
 		must(t, err)
 		if now.State != store.ReplayDone || now.Matched != 90 || now.Finished.IsZero() {
 			t.Errorf("replay: %+v", now)
-		}
-		if steps != 8 { // 95 deliveries, ten at a time, three of which were done; the last finds none running
-			t.Errorf("%d steps", steps)
 		}
 		left, _, err := s.Due(ctx, e.Num, time.Now(), nil, 200)
 		must(t, err)
@@ -551,6 +551,60 @@ func TestPurge(t *testing.T) {
 		}
 		if left, _, _ := s.Due(ctx, e.Num, time.Now(), nil, 100); len(left) != 5 {
 			t.Errorf("%d are due", len(left))
+		}
+	})
+}
+
+// TestReplaysOfAll finds what it is about among all deliveries, where its states do not have an index.
+func TestReplaysOfAll(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		ctx := t.Context()
+		s := open()
+		tn := tenant(t, s)
+		a := alerts(t, s, tn, 1)[0]
+		must(t, s.Activate(ctx, a.Num))
+		ends := []*store.Endpoint{endpoint(t, s, tn, nil), endpoint(t, s, tn, nil)}
+		leases, end := holdAll(t, s)
+		defer end()
+		c := store.Commit{Lease: leases[store.KindPartition][0], LogID: "log", Fires: []store.Event{fire(a, 1), fire(a, 2), fire(a, 3)}}
+		must(t, s.Commit(ctx, &c))
+		for i, e := range ends {
+			jobs, _, err := s.Due(ctx, e.Num, time.Now(), nil, 10)
+			must(t, err)
+			for j, job := range jobs {
+				o := store.Outcome{Delivery: job.Delivery.Num, Endpoint: e.Num, State: store.DeliveryDelivered, Attempt: store.Attempt{At: time.Now(), Code: 200}}
+				if i == 1 && j == 0 {
+					o.State = store.DeliveryExhausted
+				}
+				must(t, s.Finish(ctx, leases[store.KindSlot][store.SlotOf(e.Num)], []store.Outcome{o}))
+			}
+		}
+		replay := func(want int64, r store.Replay) {
+			t.Helper()
+			r.Tenant = tn
+			must(t, s.CreateReplay(ctx, &r, nil))
+			for more := true; more; {
+				var err error
+				more, err = s.ReplayStep(ctx, 2)
+				must(t, err)
+			}
+			now, err := s.Replay(ctx, tn, r.Num)
+			must(t, err)
+			if now.Matched != want || now.State != store.ReplayDone {
+				t.Errorf("%+v: %d, want %d", r, now.Matched, want)
+			}
+		}
+		both := []store.DeliveryState{store.DeliveryDelivered, store.DeliveryExhausted}
+		replay(0, store.Replay{States: both, Type: store.TypeTest})
+		replay(0, store.Replay{States: both, To: time.Now().Add(-time.Minute)})
+		replay(0, store.Replay{States: both, From: time.Now().Add(time.Minute), To: time.Now().Add(time.Hour)})
+		replay(1, store.Replay{})
+		replay(3, store.Replay{States: both, Endpoint: ends[0].Num})
+		replay(2, store.Replay{States: both})
+		list, err := s.Deliveries(ctx, store.DeliveryFilter{Tenant: tn, Endpoint: ends[1].Num, State: store.DeliveryExhausted, Page: store.Page{Limit: 10}})
+		must(t, err)
+		if len(list) != 0 {
+			t.Errorf("still exhausted: %+v", list)
 		}
 	})
 }

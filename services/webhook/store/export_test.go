@@ -46,3 +46,11 @@ func (s *Store) Where() Config { return s.cfg }
 func (s *Store) Prepared() int {
 	return len(s.db.(*sqliteDB).readers.made)
 }
+
+// RaiseEpoch takes a lease anew for its owner.
+func (s *Store) RaiseEpoch(ctx context.Context, kind string, n int) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.db.ExecContext(t.ctx, "UPDATE lease SET epoch = epoch + 1 WHERE kind = $1 AND n = $2", kind, n)
+		return err
+	})
+}

@@ -133,6 +133,10 @@ func (o *owner) round(ctx context.Context) error {
 	ours := map[int]int64{}
 	for _, l := range owned {
 		ours[int(l.N)] = l.Epoch
+		if o.held[int(l.N)] == nil {
+			// It was taken, or should have been given back, by a commit of which we did not hear.
+			o.giveBack(Lease{Kind: o.kind, N: int(l.N), Epoch: l.Epoch})
+		}
 	}
 	live := 0
 	for n, h := range o.held {

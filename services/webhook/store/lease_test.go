@@ -96,6 +96,21 @@ func TestLeasesAreShared(t *testing.T) {
 	}
 }
 
+// TestLeaseNobodyHeard takes a lease in the name of a process that does not know of it, as a commit does whose answer was lost.
+func TestLeaseNobodyHeard(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		s := open()
+		h := hold(t, s, 2)
+		eventually(t, "all leases", func() bool { return h.count() == 2 })
+		must(t, s.RaiseEpoch(t.Context(), store.KindSlot, 0))
+		eventually(t, "it is held again", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.held[0] == 3 && len(h.held) == 2
+		})
+	})
+}
+
 // TestRunEnds: an error of run ends Own, and no error gives the lease to anybody again.
 func TestRunEnds(t *testing.T) {
 	on(t, func(t *testing.T, open func() *store.Store) {

@@ -261,6 +261,12 @@ SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event WHERE
 AND (d.state = sqlc.arg(state) OR sqlc.arg(state) = '')
 ORDER BY d.num DESC LIMIT sqlc.arg(max);
 
+-- name: DeliveriesInTrouble :many
+SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.tenant = sqlc.arg(tenant) AND d.state IN ('exhausted', 'held', 'cancelled') AND d.num < sqlc.arg(before)
+AND (d.endpoint = sqlc.arg(endpoint) OR sqlc.arg(endpoint) = 0) AND d.state = sqlc.arg(state)
+ORDER BY d.num DESC LIMIT sqlc.arg(max);
+
 -- name: DeliveriesOfEndpoint :many
 SELECT sqlc.embed(d), e.id FROM delivery d JOIN event e ON e.num = d.event
 WHERE d.endpoint = sqlc.arg(endpoint) AND d.tenant = sqlc.arg(tenant) AND d.num < sqlc.arg(before)
@@ -313,6 +319,11 @@ UPDATE replay SET state = 'cancelled', finished = $3 WHERE tenant = $1 AND num =
 SELECT d.num, d.endpoint, d.state, d.created, e.type FROM delivery d JOIN event e ON e.num = d.event
 WHERE d.tenant = $1 AND d.num > $2 ORDER BY d.num LIMIT $3;
 
+-- name: ReplayScanTrouble :many
+SELECT d.num, d.endpoint, d.state, d.created, e.type FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.tenant = sqlc.arg(tenant) AND d.state IN ('exhausted', 'held', 'cancelled') AND d.num > sqlc.arg(place)
+AND (d.endpoint = sqlc.arg(endpoint) OR sqlc.arg(endpoint) = 0) ORDER BY d.num LIMIT sqlc.arg(max);
+
 -- name: ReplayScanEndpoint :many
 SELECT d.num, d.endpoint, d.state, d.created, e.type FROM delivery d JOIN event e ON e.num = d.event
 WHERE d.endpoint = $1 AND d.num > $2 ORDER BY d.num LIMIT $3;
@@ -326,7 +337,7 @@ SELECT num FROM delivery WHERE num < $1 AND state IN ('delivered', 'exhausted', 
 SELECT e.num FROM event e WHERE e.num < $1 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event = e.num) ORDER BY e.num LIMIT $2;
 
 -- name: PurgeAlerts :execrows
-DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.num LIMIT $2);
+DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2);
 
 -- name: PurgeReplays :execrows
 DELETE FROM replay WHERE num IN (SELECT r.num FROM replay r WHERE r.state <> 'running' AND r.finished < $1 ORDER BY r.num LIMIT $2);

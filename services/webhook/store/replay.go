@@ -135,17 +135,8 @@ func (t *tx) replayStep(r *Replay, place int64, limit int) error {
 
 // replayScan moves place on, over deliveries of endpoints that are enabled. Their locks are taken before those of deliveries.
 func (t *tx) replayScan(r *Replay, place *int64, limit int) (nums []int64, seen int, err error) {
-	type candidate = query.ReplayScanRow
-	var page []candidate
-	if r.Endpoint != 0 {
-		rows, err := t.ReplayScanEndpoint(t.ctx, r.Endpoint, *place, int32(limit))
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, row := range rows {
-			page = append(page, candidate(row))
-		}
-	} else if page, err = t.ReplayScan(t.ctx, r.Tenant, *place, int32(limit)); err != nil {
+	page, err := t.replayPage(r, *place, limit)
+	if err != nil {
 		return nil, 0, err
 	}
 	enabled, err := t.targets(r.Tenant)
@@ -168,6 +159,26 @@ func (t *tx) replayScan(r *Replay, place *int64, limit int) (nums []int64, seen 
 		return nums, 0, nil
 	}
 	return nums, len(page), nil
+}
+
+// replayPage reads deliveries that a replay may be about: with luck, only those in trouble.
+func (t *tx) replayPage(r *Replay, place int64, limit int) (page []query.ReplayScanRow, err error) {
+	many := func(d DeliveryState) bool { return !d.trouble() }
+	switch {
+	case !slices.ContainsFunc(r.States, many):
+		rows, err := t.ReplayScanTrouble(t.ctx, query.ReplayScanTroubleParams{Tenant: r.Tenant, Place: place, Endpoint: r.Endpoint, Max: int32(limit)})
+		for _, row := range rows {
+			page = append(page, query.ReplayScanRow(row))
+		}
+		return page, err
+	case r.Endpoint != 0:
+		rows, err := t.ReplayScanEndpoint(t.ctx, r.Endpoint, place, int32(limit))
+		for _, row := range rows {
+			page = append(page, query.ReplayScanRow(row))
+		}
+		return page, err
+	}
+	return t.ReplayScan(t.ctx, r.Tenant, place, int32(limit))
 }
 
 func idTime(id int64) time.Time { return time.UnixMilli(id>>(counterBits+nodeBits) + idEpoch) }

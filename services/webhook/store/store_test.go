@@ -191,6 +191,17 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+func FuzzParseID(f *testing.F) {
+	f.Add(store.FormatID(store.AlertPrefix, 1))
+	f.Add(store.FormatID(store.AlertPrefix, 1<<62))
+	f.Fuzz(func(t *testing.T, s string) {
+		n, err := store.ParseID(store.AlertPrefix, s)
+		if err == nil && (n <= 0 || store.FormatID(store.AlertPrefix, n) != s) {
+			t.Errorf("%q is %d, which is %q", s, n, store.FormatID(store.AlertPrefix, n))
+		}
+	})
+}
+
 func TestFireAndDeliver(t *testing.T) {
 	on(t, func(t *testing.T, open func() *store.Store) {
 		ctx := t.Context()

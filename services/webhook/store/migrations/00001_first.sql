@@ -145,6 +145,7 @@ CREATE TABLE alert (
 CREATE INDEX alert_tenant ON alert (tenant, num);
 CREATE INDEX alert_active ON alert (part, num) WHERE state = 'active';
 CREATE INDEX alert_changed ON alert (part, num) WHERE version > applied;
+CREATE INDEX alert_deleted ON alert (updated) WHERE state = 'deleted';
 
 -- Where the owner of a partition stands in md.events, and what it must know to go on from there.
 CREATE TABLE checkpoint (
@@ -199,6 +200,8 @@ CREATE INDEX delivery_tenant ON delivery (tenant, num);
 CREATE INDEX delivery_endpoint ON delivery (endpoint, num);
 CREATE INDEX delivery_due ON delivery (endpoint, next_at, num) WHERE state = 'queued';
 CREATE INDEX delivery_turn ON delivery (endpoint, turn, num) WHERE state = 'queued' AND turn <> 0;
+-- Few, and asked for often: dead letters, and what is to be replayed.
+CREATE INDEX delivery_trouble ON delivery (tenant, num) WHERE state IN ('exhausted', 'held', 'cancelled');
 CREATE INDEX delivery_batch ON delivery (batch) WHERE batch <> 0;
 
 CREATE TABLE attempt (

@@ -668,6 +668,72 @@ func (q *Queries) Deliveries(ctx context.Context, arg DeliveriesParams) ([]Deliv
 	return items, nil
 }
 
+const deliveriesInTrouble = `-- name: DeliveriesInTrouble :many
+SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished, d.last_code, d.last_err, e.id FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.tenant = $1 AND d.state IN ('exhausted', 'held', 'cancelled') AND d.num < $2
+AND (d.endpoint = $3 OR $3 = 0) AND d.state = $4
+ORDER BY d.num DESC LIMIT $5
+`
+
+type DeliveriesInTroubleParams struct {
+	Tenant   int64
+	Before   int64
+	Endpoint int64
+	State    string
+	Max      int32
+}
+
+type DeliveriesInTroubleRow struct {
+	Delivery Delivery
+	ID       string
+}
+
+func (q *Queries) DeliveriesInTrouble(ctx context.Context, arg DeliveriesInTroubleParams) ([]DeliveriesInTroubleRow, error) {
+	rows, err := q.db.QueryContext(ctx, deliveriesInTrouble,
+		arg.Tenant,
+		arg.Before,
+		arg.Endpoint,
+		arg.State,
+		arg.Max,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DeliveriesInTroubleRow
+	for rows.Next() {
+		var i DeliveriesInTroubleRow
+		if err := rows.Scan(
+			&i.Delivery.Num,
+			&i.Delivery.Tenant,
+			&i.Delivery.Event,
+			&i.Delivery.Endpoint,
+			&i.Delivery.State,
+			&i.Delivery.Attempts,
+			&i.Delivery.Round,
+			&i.Delivery.Turn,
+			&i.Delivery.Batch,
+			&i.Delivery.Manual,
+			&i.Delivery.NextAt,
+			&i.Delivery.Created,
+			&i.Delivery.Finished,
+			&i.Delivery.LastCode,
+			&i.Delivery.LastErr,
+			&i.ID,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const deliveriesOfEndpoint = `-- name: DeliveriesOfEndpoint :many
 SELECT d.num, d.tenant, d.event, d.endpoint, d.state, d.attempts, d.round, d.turn, d.batch, d.manual, d.next_at, d.created, d.finished, d.last_code, d.last_err, e.id FROM delivery d JOIN event e ON e.num = d.event
 WHERE d.endpoint = $1 AND d.tenant = $2 AND d.num < $3
@@ -1783,7 +1849,7 @@ func (q *Queries) OwnedLeases(ctx context.Context, kind string, owner int64) ([]
 }
 
 const purgeAlerts = `-- name: PurgeAlerts :execrows
-DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.num LIMIT $2)
+DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2)
 `
 
 func (q *Queries) PurgeAlerts(ctx context.Context, updated int64, limit int32) (int64, error) {
@@ -1958,6 +2024,61 @@ func (q *Queries) ReplayScanEndpoint(ctx context.Context, endpoint int64, num in
 	var items []ReplayScanEndpointRow
 	for rows.Next() {
 		var i ReplayScanEndpointRow
+		if err := rows.Scan(
+			&i.Num,
+			&i.Endpoint,
+			&i.State,
+			&i.Created,
+			&i.Type,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const replayScanTrouble = `-- name: ReplayScanTrouble :many
+SELECT d.num, d.endpoint, d.state, d.created, e.type FROM delivery d JOIN event e ON e.num = d.event
+WHERE d.tenant = $1 AND d.state IN ('exhausted', 'held', 'cancelled') AND d.num > $2
+AND (d.endpoint = $3 OR $3 = 0) ORDER BY d.num LIMIT $4
+`
+
+type ReplayScanTroubleParams struct {
+	Tenant   int64
+	Place    int64
+	Endpoint int64
+	Max      int32
+}
+
+type ReplayScanTroubleRow struct {
+	Num      int64
+	Endpoint int64
+	State    string
+	Created  int64
+	Type     string
+}
+
+func (q *Queries) ReplayScanTrouble(ctx context.Context, arg ReplayScanTroubleParams) ([]ReplayScanTroubleRow, error) {
+	rows, err := q.db.QueryContext(ctx, replayScanTrouble,
+		arg.Tenant,
+		arg.Place,
+		arg.Endpoint,
+		arg.Max,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReplayScanTroubleRow
+	for rows.Next() {
+		var i ReplayScanTroubleRow
 		if err := rows.Scan(
 			&i.Num,
 			&i.Endpoint,
