@@ -214,7 +214,13 @@ type EventFilter struct {
 
 // Events returns events in their tenant's order.
 func (s *Store) Events(ctx context.Context, f EventFilter) ([]Event, error) {
-	rows, err := s.read.EventsAfter(ctx, query.EventsAfterParams{Tenant: f.Tenant, After: f.After, Type: f.Type, Alert: f.Alert, Max: int32(f.Limit)})
+	var rows []query.Event
+	var err error
+	if f.Alert != 0 {
+		rows, err = s.read.EventsOfAlert(ctx, query.EventsOfAlertParams{Alert: f.Alert, Tenant: f.Tenant, After: f.After, Type: f.Type, Max: int32(f.Limit)})
+	} else {
+		rows, err = s.read.EventsAfter(ctx, query.EventsAfterParams{Tenant: f.Tenant, After: f.After, Type: f.Type, Max: int32(f.Limit)})
+	}
 	if err != nil {
 		return nil, s.found(err)
 	}

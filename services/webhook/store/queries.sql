@@ -229,7 +229,11 @@ DELETE FROM image WHERE part = $1;
 
 -- name: EventsAfter :many
 SELECT * FROM event WHERE tenant = sqlc.arg(tenant) AND seq > sqlc.arg(after) AND (type = sqlc.arg(type) OR sqlc.arg(type) = '')
-AND (alert = sqlc.arg(alert) OR sqlc.arg(alert) = 0) ORDER BY seq LIMIT sqlc.arg(max);
+ORDER BY seq LIMIT sqlc.arg(max);
+
+-- name: EventsOfAlert :many
+SELECT * FROM event WHERE alert = sqlc.arg(alert) AND alert <> 0 AND tenant = sqlc.arg(tenant) AND seq > sqlc.arg(after)
+AND (type = sqlc.arg(type) OR sqlc.arg(type) = '') ORDER BY seq LIMIT sqlc.arg(max);
 
 -- name: EventByID :one
 SELECT * FROM event WHERE tenant = $1 AND id = $2;

@@ -253,6 +253,21 @@ func TestFireAndDeliver(t *testing.T) {
 			t.Errorf("events: %+v", events)
 		}
 
+		for filter, want := range map[store.EventFilter]int{
+			{Tenant: tn, Alert: as[2].Num}:                               1,
+			{Tenant: tn, Alert: as[2].Num, After: 2}:                     0,
+			{Tenant: tn + 1, Alert: as[2].Num}:                           0,
+			{Tenant: tn, Type: store.TypeAlertFired, After: 1}:           1,
+			{Tenant: tn, Alert: as[2].Num, Type: store.TypeAlertExpired}: 0,
+			{Tenant: tn, Alert: as[1].Num, Type: store.TypeAlertFired}:   0,
+			{Tenant: tn, Alert: as[0].Num, Type: store.TypeAlertFired}:   1,
+		} {
+			filter.Limit = 10
+			if got, err := s.Events(ctx, filter); err != nil || len(got) != want {
+				t.Errorf("%+v: %d events, %v", filter, len(got), err)
+			}
+		}
+
 		// The same fire again: not even half of the commit is done.
 		again := store.Commit{Lease: l, LogID: "log", Offset: 10, Fires: []store.Event{fire(as[2], 2), fire(as[2], 1)}}
 		wantErr(t, s.Commit(ctx, &again), store.ErrExists)

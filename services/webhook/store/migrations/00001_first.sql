@@ -195,6 +195,7 @@ CREATE TABLE delivery (
     last_code BIGINT NOT NULL,
     last_err  TEXT NOT NULL
 );
+CREATE INDEX event_alert ON event (alert, seq) WHERE alert <> 0;
 CREATE UNIQUE INDEX delivery_event ON delivery (event, endpoint);
 CREATE INDEX delivery_tenant ON delivery (tenant, num);
 CREATE INDEX delivery_endpoint ON delivery (endpoint, num);

@@ -1213,14 +1213,13 @@ func (q *Queries) EventByID(ctx context.Context, tenant int64, iD string) (Event
 const eventsAfter = `-- name: EventsAfter :many
 
 SELECT num, id, tenant, seq, type, alert, arm_seq, sym, about, body, created FROM event WHERE tenant = $1 AND seq > $2 AND (type = $3 OR $3 = '')
-AND (alert = $4 OR $4 = 0) ORDER BY seq LIMIT $5
+ORDER BY seq LIMIT $4
 `
 
 type EventsAfterParams struct {
 	Tenant int64
 	After  int64
 	Type   string
-	Alert  int64
 	Max    int32
 }
 
@@ -1230,7 +1229,60 @@ func (q *Queries) EventsAfter(ctx context.Context, arg EventsAfterParams) ([]Eve
 		arg.Tenant,
 		arg.After,
 		arg.Type,
+		arg.Max,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.Num,
+			&i.ID,
+			&i.Tenant,
+			&i.Seq,
+			&i.Type,
+			&i.Alert,
+			&i.ArmSeq,
+			&i.Sym,
+			&i.About,
+			&i.Body,
+			&i.Created,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsOfAlert = `-- name: EventsOfAlert :many
+SELECT num, id, tenant, seq, type, alert, arm_seq, sym, about, body, created FROM event WHERE alert = $1 AND alert <> 0 AND tenant = $2 AND seq > $3
+AND (type = $4 OR $4 = '') ORDER BY seq LIMIT $5
+`
+
+type EventsOfAlertParams struct {
+	Alert  int64
+	Tenant int64
+	After  int64
+	Type   string
+	Max    int32
+}
+
+func (q *Queries) EventsOfAlert(ctx context.Context, arg EventsOfAlertParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsOfAlert,
 		arg.Alert,
+		arg.Tenant,
+		arg.After,
+		arg.Type,
 		arg.Max,
 	)
 	if err != nil {
