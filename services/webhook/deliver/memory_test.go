@@ -30,6 +30,7 @@ type memory struct {
 	events    []store.Event // for operators
 	reads     map[int64]int // of Due, by endpoint
 	finish    func([]store.Outcome) error
+	reading   func() error // before an endpoint is read
 	last      int64
 	most      int // jobs given out at once
 }
@@ -65,6 +66,11 @@ func (m *memory) SlotEndpoints(_ context.Context, slot int) (eps []store.Endpoin
 }
 
 func (m *memory) Endpoint(_ context.Context, num int64) (*store.Endpoint, error) {
+	if m.reading != nil {
+		if err := m.reading(); err != nil {
+			return nil, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ep := m.endpoints[num]

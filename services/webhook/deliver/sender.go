@@ -106,12 +106,13 @@ type slot struct {
 // Bounds of what goes on.
 const (
 	maxFetches  = 4      // at a time
-	maxInMemory = 16_384 // deliveries of all lanes, beyond which none is fetched
+	maxInMemory = 16_384 // deliveries of all lanes, beyond which only those fetch that have none, and few
 	maxPending  = 2048   // outcomes of a slot, beyond which nothing of it is sent
 	maxCommit   = 512    // outcomes in one transaction
 	pollEvery   = time.Second
 	pollRate    = 5 * time.Millisecond // from one lane's poll to another's
 	reloadEvery = time.Second
+	maxRateWait = time.Hour // after which a slow endpoint's rate is looked at again
 	drainTime   = 3 * time.Second
 )
 
@@ -291,6 +292,11 @@ func (s *Sender) install(l *lane, ep *store.Endpoint, now time.Time) {
 	}
 	l.window = min(firstWindow, l.target.MaxInFlight)
 	l.breaker = breaker{}
+	// Whoever enables an endpoint that is enabled makes a new beginning of its health. What the store does not know yet of it is
+	// newer than that.
+	if !slices.ContainsFunc(l.slot.pending, func(o store.Outcome) bool { return o.Endpoint == l.num && o.Health != nil }) {
+		l.health = ep.Health
+	}
 	switch {
 	case old == nil || old.State != ep.State:
 		l.health = ep.Health
@@ -343,7 +349,11 @@ func (s *Sender) settle(l *lane, now time.Time) {
 func (s *Sender) place(l *lane, now time.Time) time.Time {
 	if l.slot.ending || l.gone || l.disabled {
 		s.drop(l)
-		if l.told && !l.slot.ending && !l.gone {
+		switch {
+		case !l.told || l.slot.ending || l.gone:
+		case l.retryAt.After(now):
+			return l.retryAt
+		default:
 			s.fetchSoon(l)
 		}
 		return time.Time{}
@@ -386,10 +396,13 @@ func (s *Sender) place(l *lane, now time.Time) time.Time {
 		}
 	}
 	if l.paged() < max(1, l.pageSize()/2) && (free || !l.sick()) {
-		if l.due(now) {
-			s.fetchSoon(l)
-		} else {
+		switch {
+		case !l.due(now):
 			at = first(at, first(l.nextDue, l.pollAt))
+		case s.inMemory >= maxInMemory && len(l.held) > 0:
+			at = first(at, now.Add(100*time.Millisecond))
+		default:
+			s.fetchSoon(l)
 		}
 	}
 	return first(at, l.reload())
@@ -412,7 +425,8 @@ func (l *lane) rateAt(now time.Time) time.Time {
 	if missing <= 1e-9 {
 		return time.Time{}
 	}
-	return now.Add(max(time.Duration(missing/float64(l.limiter.Limit())*float64(time.Second)), time.Millisecond))
+	wait := min(missing/float64(l.limiter.Limit()), maxRateWait.Seconds()) // it may be more than a Duration holds
+	return now.Add(max(time.Duration(wait*float64(time.Second)), time.Millisecond))
 }
 
 // first is the earlier of two times, of which zero is none.
@@ -445,11 +459,11 @@ func class(sick bool) int {
 	return 0
 }
 
-// pump starts what can be started. The sick leave a look into the outbox, and half of the memory, to the well. The caller
-// holds the lock.
+// pump starts what can be started. The sick leave a look into the outbox, and half of the memory, to the well; those of the
+// well that have nothing yet get a little even when the others have taken all of it. The caller holds the lock.
 func (s *Sender) pump(now time.Time) {
 	for c := range s.fetches {
-		for s.fetches[c].len() > 0 && s.fetching < maxFetches-c && s.inMemory < maxInMemory>>c {
+		for s.fetches[c].len() > 0 && s.fetching < maxFetches-c && s.inMemory < 2*maxInMemory>>(2*c) {
 			l := s.fetches[c].pop()
 			l.inFetches = false
 			if !l.slot.ending && !l.gone {
@@ -514,7 +528,12 @@ func (s *Sender) drag(f *flight) {
 	f.lane.dragged++
 	s.flying[0]--
 	s.flying[1]++
-	s.pump(time.Now())
+	now := time.Now()
+	if s.inMemory >= maxInMemory/2 {
+		s.drop(f.lane) // it will be a while until it is sent
+		s.settle(f.lane, now)
+	}
+	s.pump(now)
 }
 
 func (s *Sender) fly(f *flight) {
@@ -564,6 +583,9 @@ func (s *Sender) startFetch(l *lane, now time.Time) {
 	f := &fetch{lane: l, skip: maps.Clone(l.held), reload: l.target == nil || l.stale, told: l.told, target: l.target}
 	if l.target != nil && l.target.State == store.EndpointEnabled && !l.disabled && !l.waits().After(now) {
 		f.limit = l.pageSize() - l.paged()
+		if s.inMemory >= maxInMemory {
+			f.limit = min(f.limit, minPage)
+		}
 	}
 	l.fetching, l.wanted, l.stale, l.nextDue = true, false, false, time.Time{}
 	l.slot.busy++
@@ -638,6 +660,9 @@ func (s *Sender) fetch(f *fetch) {
 		l.page = append(l.page, f.units...)
 		l.nextDue = first(l.nextDue, f.next)
 		l.wanted = l.wanted || f.found >= f.limit
+	}
+	if l.target != f.target {
+		l.wanted = true // what was found was for another configuration
 	}
 	s.settle(l, now)
 	s.pump(now)

@@ -1,0 +1,150 @@
+package deliver
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// TestManyDead: endpoints that never answer, each with a backlog, leave the one that does room in memory.
+func TestManyDead(t *testing.T) {
+	f := func(name string, dead, batch int, known bool, after time.Duration) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			m := newMemory(endpoint(1, "http://well.example/"))
+			for n := range dead {
+				ep := endpoint(int64(n+2), "http://dead.example/")
+				ep.Batch = batch
+				if known {
+					ep.Health.FailingSince = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when bubbles begin
+				}
+				m.endpoints[ep.Num] = &ep
+			}
+			faked(t, m, func(r *http.Request) (*http.Response, error) {
+				if r.URL.Host == "well.example" {
+					return reply(200), nil
+				}
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}, func(t *testing.T, s *Sender) {
+				for n := range dead {
+					m.add(int64(n+2), 3*max(batch, 4), nil)
+				}
+				start(t, s)
+				time.Sleep(after)
+				for i := range 10 {
+					m.add(1, 1, nil)
+					time.Sleep(1500 * time.Millisecond)
+					if n := m.count(store.DeliveryDelivered); n != i+1 {
+						t.Fatalf("%d of %d delivered", n, i+1)
+					}
+				}
+			})
+		})
+	}
+	f("known to be dead", 4000, 1, true, 2*time.Minute)
+	f("full batches, not known yet", 120, 100, false, 2*time.Second)
+}
+
+// TestChangedWhileRead: what was read for a configuration that is not the endpoint's any more is read again at once.
+func TestChangedWhileRead(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	for n := range 4000 { // so that a poll is seldom
+		ep := endpoint(int64(n+2), "http://idle.example/")
+		m.endpoints[ep.Num] = &ep
+	}
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(200), nil }, func(t *testing.T, s *Sender) {
+		start(t, s)
+		time.Sleep(time.Minute)
+		for i := range 5 {
+			m.mu.Lock()
+			m.endpoints[1].Version++
+			m.mu.Unlock()
+			m.add(1, 1, nil)
+			time.Sleep(2 * time.Second)
+			if n := m.count(store.DeliveryDelivered); n != i+1 {
+				t.Fatalf("%d of %d delivered", n, i+1)
+			}
+		}
+	})
+}
+
+// TestEnabledAnew: whoever enables an endpoint ends the pause that it asked for, be it enabled already.
+func TestEnabledAnew(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var well atomic.Bool
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		if well.Load() {
+			return reply(200), nil
+		}
+		return reply(503, "Retry-After", "86400"), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 1, nil)
+		time.Sleep(time.Minute)
+		well.Store(true)
+		m.mu.Lock()
+		for _, j := range m.byNum {
+			j.Delivery.NextAt = time.Now()
+		}
+		m.mu.Unlock()
+		m.change(1, func(ep *store.Endpoint) { ep.Health = store.Health{} })
+		time.Sleep(time.Minute)
+		if n := m.count(store.DeliveryDelivered); n != 1 {
+			t.Error("still paused")
+		}
+	})
+}
+
+// TestRateOfNothing: a rate that lets nothing go for longer than a time can tell costs no timer that runs all the time.
+func TestRateOfNothing(t *testing.T) {
+	for _, rate := range []float64{1e-9, 1e-12, 1e-300, math.SmallestNonzeroFloat64} {
+		ep := endpoint(1, "http://example.com/")
+		ep.Rate = rate
+		m := newMemory(ep)
+		faked(t, m, func(*http.Request) (*http.Response, error) { return reply(200), nil }, func(t *testing.T, s *Sender) {
+			start(t, s)
+			m.add(1, 3, nil)
+			time.Sleep(time.Minute)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			now := time.Now()
+			if at := s.lanes[1].rateAt(now); at.Sub(now) < time.Minute {
+				t.Errorf("%v: again after %v", rate, at.Sub(now))
+			}
+		})
+	}
+}
+
+// TestReadsFailWhenDisabled: the sender asks how an endpoint stands that it has disabled, but not all the time.
+func TestReadsFailWhenDisabled(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var asked atomic.Int64
+	var broken atomic.Bool
+	m.reading = func() error {
+		if !broken.Load() {
+			return nil
+		}
+		asked.Add(1)
+		time.Sleep(time.Millisecond)
+		return errors.New("broken")
+	}
+	m.finish = func(o []store.Outcome) error {
+		broken.Store(o[0].Disable != "")
+		return nil
+	}
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(410), nil }, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 1, nil)
+		time.Sleep(time.Minute)
+		if n := asked.Load(); n < 10 || n > 100 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+		broken.Store(false)
+	})
+}
