@@ -102,7 +102,7 @@ func TestMemoryPerConnection(t *testing.T) {
 		}
 		_ = f.Close()
 	}
-	if got := each(after - before); got > 8.5 {
+	if got := each(after - before); got > 8 {
 		t.Errorf("%.2f KiB for each connection", got)
 	}
 	if got := each(int64(m.StackInuse)); got > 3 {
