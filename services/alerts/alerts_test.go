@@ -363,7 +363,8 @@ func TestRegister(t *testing.T) {
 	mine := "tickwire listen, " + here
 	addr, asked := server(t, map[string]any{
 		"GET /v1/endpoints": map[string]any{"items": []endpoint{
-			{ID: "ep_7", URL: "http://127.0.0.1:1/", Description: "another's"}, {ID: "ep_8", URL: there.URL, Description: mine},
+			{ID: "ep_7", URL: "http://127.0.0.1:1/", Description: "another's"},
+			{ID: "ep_8", URL: there.URL, Description: mine},
 			{ID: "ep_9", URL: "http://127.0.0.1:1/", Description: mine},
 		}},
 		"DELETE /v1/endpoints/ep_9": map[string]any{},

@@ -247,6 +247,19 @@ func reply(status int, body any) (*answer, error) {
 	return &answer{Status: status, Body: text}, nil
 }
 
+// fetched answers with the thing that the path names.
+func fetched[S, T any](c *call, prefix string, find func(ctx context.Context, tenant, num int64) (*S, error), tell func(*S) T) (*answer, error) {
+	num, err := c.num(prefix)
+	if err != nil {
+		return nil, err
+	}
+	found, err := find(c.ctx, c.tenant.Num, num)
+	if err != nil {
+		return nil, err
+	}
+	return reply(fasthttp.StatusOK, tell(found))
+}
+
 // made is the answer about what has been made.
 func made(body any, location string, status int) (*answer, error) {
 	out, err := reply(status, body)

@@ -530,14 +530,7 @@ func (a *api) resumeAlert(c *call) (*answer, error) { return a.turnAlert(c, a.de
 
 // turnAlert changes the state of an alert.
 func (a *api) turnAlert(c *call, turn func(ctx context.Context, tenant, num int64) (*store.Alert, error)) (*answer, error) {
-	if wrong := c.body.end(); wrong != nil {
-		return nil, wrong
-	}
-	num, err := c.num(store.AlertPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return a.repeatable(c, func() (*answer, error) {
+	return a.act(c, store.AlertPrefix, func(num int64) (*answer, error) {
 		al, err := turn(c.ctx, c.tenant.Num, num)
 		if err != nil {
 			return nil, err

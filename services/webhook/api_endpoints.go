@@ -3,13 +3,13 @@ package webhook
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/signature"
 	"github.com/tickwire/tickwire/services/internal/rest"
 	"github.com/tickwire/tickwire/services/webhook/deliver"
@@ -370,14 +370,7 @@ func (a *api) deleteEndpoint(c *call) (*answer, error) {
 func (a *api) rotateSecret(c *call) (*answer, error) {
 	kind := one(c.body, "kind", secretKinds...)
 	overlap := c.body.span("overlap", 0, maxOverlap, defaultOverlap)
-	if wrong := c.body.end(); wrong != nil {
-		return nil, wrong
-	}
-	num, err := c.num(store.EndpointPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return a.repeatable(c, func() (*answer, error) { return a.rotate(c, num, kind, overlap) })
+	return a.act(c, store.EndpointPrefix, func(num int64) (*answer, error) { return a.rotate(c, num, kind, overlap) })
 }
 
 func (a *api) rotate(c *call, num int64, kind store.SecretKind, overlap time.Duration) (*answer, error) {
@@ -457,7 +450,11 @@ func (a *api) testEndpoint(c *call) (*answer, error) {
 func (a *api) test(c *call, e *store.Endpoint) (*answer, error) {
 	ev := store.Event{ID: store.FormatID(store.EventPrefix, store.NewID()), Type: store.TypeTest, Tenant: c.tenant.Num, About: e.Num, Created: c.now}
 	var err error
-	if ev.Body, err = testBody(&ev); err != nil {
+	ev.Body, err = body(ev.ID, ev.Type, market.FromTime(c.now), struct {
+		Endpoint string `json:"endpoint"`
+		Message  string `json:"message"`
+	}{store.FormatID(store.EndpointPrefix, e.Num), "A test by tickwire. If you can read this, your endpoint works."})
+	if err != nil {
 		return nil, err
 	}
 	r := a.deps.Sender.Test(c.ctx, e, &ev)
@@ -511,37 +508,11 @@ func (a *api) enable(c *call, was *store.Endpoint, held store.Held) (*answer, er
 }
 
 func (a *api) disableEndpoint(c *call) (*answer, error) {
-	if wrong := c.body.end(); wrong != nil {
-		return nil, wrong
-	}
-	num, err := c.num(store.EndpointPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return a.repeatable(c, func() (*answer, error) {
+	return a.act(c, store.EndpointPrefix, func(num int64) (*answer, error) {
 		e, err := a.deps.Store.DisableEndpoint(c.ctx, c.tenant.Num, num, "user")
 		if err != nil {
 			return nil, err
 		}
 		return endpointReply(fasthttp.StatusOK, e)
 	})
-}
-
-// testBody is an event's body that says what it is.
-func testBody(ev *store.Event) ([]byte, error) {
-	type object struct {
-		Endpoint string `json:"endpoint"`
-		Message  string `json:"message"`
-	}
-	var e struct {
-		ID        string `json:"id"`
-		Type      string `json:"type"`
-		Timestamp string `json:"timestamp"`
-		Data      struct {
-			Object object `json:"object"`
-		} `json:"data"`
-	}
-	e.ID, e.Type, e.Timestamp = ev.ID, ev.Type, ev.Created.UTC().Format(time.RFC3339Nano)
-	e.Data.Object = object{store.FormatID(store.EndpointPrefix, ev.About), "A test by tickwire. If you can read this, your endpoint works."}
-	return json.Marshal(&e)
 }

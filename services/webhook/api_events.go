@@ -193,14 +193,7 @@ func (a *api) cancelDelivery(c *call) (*answer, error) {
 }
 
 func (a *api) turnDelivery(c *call, status int, turn func(ctx context.Context, tenant, num int64) (*store.Delivery, error)) (*answer, error) {
-	if wrong := c.body.end(); wrong != nil {
-		return nil, wrong
-	}
-	num, err := c.num(store.DeliveryPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return a.repeatable(c, func() (*answer, error) {
+	return a.act(c, store.DeliveryPrefix, func(num int64) (*answer, error) {
 		if _, err := turn(c.ctx, c.tenant.Num, num); err != nil {
 			return nil, err
 		}
@@ -238,15 +231,7 @@ func (a *api) listReplays(c *call) (*answer, error) {
 }
 
 func (a *api) getReplay(c *call) (*answer, error) {
-	num, err := c.num(store.ReplayPrefix)
-	if err != nil {
-		return nil, err
-	}
-	r, err := a.deps.Store.Replay(c.ctx, c.tenant.Num, num)
-	if err != nil {
-		return nil, err
-	}
-	return reply(fasthttp.StatusOK, tellReplay(r))
+	return fetched(c, store.ReplayPrefix, a.deps.Store.Replay, tellReplay)
 }
 
 // replayable are the states whose deliveries a replay may send again.
@@ -314,14 +299,7 @@ func contains[T ~string](values []T, s string) bool {
 }
 
 func (a *api) cancelReplay(c *call) (*answer, error) {
-	if wrong := c.body.end(); wrong != nil {
-		return nil, wrong
-	}
-	num, err := c.num(store.ReplayPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return a.repeatable(c, func() (*answer, error) {
+	return a.act(c, store.ReplayPrefix, func(num int64) (*answer, error) {
 		r, err := a.deps.Store.Replay(c.ctx, c.tenant.Num, num)
 		if err != nil {
 			return nil, err

@@ -37,15 +37,7 @@ func (a *api) listKeys(c *call) (*answer, error) {
 }
 
 func (a *api) getKey(c *call) (*answer, error) {
-	num, err := c.num(store.KeyPrefix)
-	if err != nil {
-		return nil, err
-	}
-	k, err := a.deps.Store.Key(c.ctx, c.tenant.Num, num)
-	if err != nil {
-		return nil, err
-	}
-	return reply(fasthttp.StatusOK, tellKey(k))
+	return fetched(c, store.KeyPrefix, a.deps.Store.Key, tellKey)
 }
 
 const (

@@ -142,6 +142,12 @@ func TestEndpointAnswers(t *testing.T) {
 	if !got.OK || got.Status != 200 || got.Error != "" || !isEventID(got.Event) || strings.ContainsFunc(got.Response, unprintable) {
 		t.Errorf("%+v", got)
 	}
+	for _, format := range []string{"slack", "discord", "cloudevents"} {
+		d.want(200, &e, "PATCH", "/v1/endpoints/"+e.ID, `{"format":"`+format+`"}`, k)
+		if d.want(200, &got, "POST", "/v1/endpoints/"+e.ID+"/test", "", k); !got.OK {
+			t.Errorf("%s: %+v", format, got)
+		}
+	}
 	d.want(201, &e, "POST", "/v1/endpoints", `{"url":"`+bad.URL+`"}`, k)
 	d.want(200, &got, "POST", "/v1/endpoints/"+e.ID+"/test", "{}", k)
 	if got.OK || got.Status != 500 || got.Error == "" {

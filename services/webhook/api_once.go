@@ -85,6 +85,18 @@ func (a *api) repeatable(c *call, do func() (*answer, error)) (*answer, error) {
 	return out, nil
 }
 
+// act is repeatable for what is done to the thing that the path names, when nothing more is to be read of the body.
+func (a *api) act(c *call, prefix string, do func(num int64) (*answer, error)) (*answer, error) {
+	if wrong := c.body.end(); wrong != nil {
+		return nil, wrong
+	}
+	num, err := c.num(prefix)
+	if err != nil {
+		return nil, err
+	}
+	return a.repeatable(c, func() (*answer, error) { return do(num) })
+}
+
 // keep replaces the answer that is kept of a request that was answered by once.
 func (a *api) keep(c *call, out *answer) error {
 	if c.repeat == nil {
