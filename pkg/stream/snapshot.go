@@ -93,7 +93,6 @@ type snapshotSet struct {
 	markers []int64
 	logID   string
 	parts   map[slotKey]*partSet
-	first   int64  // the event that a reader of the set goes on from
 	dropped uint64 // parts of fenced owners, and records that can't be read
 }
 
