@@ -76,7 +76,7 @@ func (s *Store) Due(ctx context.Context, endpoint int64, now time.Time, exclude 
 	var nums []int64
 	after := query.DueAfterParams{Endpoint: endpoint, NextAt: -1, Num: 0}
 	for {
-		after.Limit = int32(limit-len(nums)) + 1
+		after.Max = int32(limit-len(nums)) + 1
 		page, err := s.read.DueAfter(ctx, after)
 		if err != nil {
 			return nil, time.Time{}, s.found(err)
@@ -100,7 +100,7 @@ func (s *Store) Due(ctx context.Context, endpoint int64, now time.Time, exclude 
 				return jobs, time.Time{}, err
 			}
 		}
-		if len(page) < int(after.Limit) {
+		if len(page) < int(after.Max) {
 			jobs, err := s.jobs(ctx, nums)
 			return jobs, time.Time{}, err
 		}

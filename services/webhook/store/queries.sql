@@ -242,8 +242,8 @@ SELECT * FROM event WHERE tenant = $1 AND id = $2;
 SELECT CAST(COALESCE(MIN(seq), 0) AS BIGINT) FROM event WHERE tenant = $1;
 
 -- name: DueAfter :many
-SELECT num, next_at FROM delivery WHERE endpoint = $1 AND state = 'queued' AND (next_at > $2 OR next_at = $2 AND num > $3)
-ORDER BY next_at, num LIMIT $4;
+SELECT num, next_at FROM delivery WHERE endpoint = sqlc.arg(endpoint) AND state = 'queued' AND (next_at, num) > (sqlc.arg(next_at), sqlc.arg(num))
+ORDER BY next_at, num LIMIT sqlc.arg(max);
 
 -- name: BatchOf :many
 SELECT num FROM delivery WHERE endpoint = $1 AND batch = $2 AND batch <> 0 AND state = 'queued' ORDER BY num;

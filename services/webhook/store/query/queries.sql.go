@@ -973,7 +973,7 @@ func (q *Queries) DropSecrets(ctx context.Context, endpoint int64) error {
 }
 
 const dueAfter = `-- name: DueAfter :many
-SELECT num, next_at FROM delivery WHERE endpoint = $1 AND state = 'queued' AND (next_at > $2 OR next_at = $2 AND num > $3)
+SELECT num, next_at FROM delivery WHERE endpoint = $1 AND state = 'queued' AND (next_at, num) > ($2, $3)
 ORDER BY next_at, num LIMIT $4
 `
 
@@ -981,7 +981,7 @@ type DueAfterParams struct {
 	Endpoint int64
 	NextAt   int64
 	Num      int64
-	Limit    int32
+	Max      int32
 }
 
 type DueAfterRow struct {
@@ -994,7 +994,7 @@ func (q *Queries) DueAfter(ctx context.Context, arg DueAfterParams) ([]DueAfterR
 		arg.Endpoint,
 		arg.NextAt,
 		arg.Num,
-		arg.Limit,
+		arg.Max,
 	)
 	if err != nil {
 		return nil, err
