@@ -109,25 +109,27 @@ func (p *Partition) unplace(l *line, slot uint32) {
 		l.freshN--
 		if len(l.fresh) > 2*l.freshN+64 {
 			r.clear(fresh)
-			p.tidy(l)
+			l.fresh = p.tidied(l, l.fresh, fresh, live)
 		}
 	}
 	r.clear(rising | falling | fresh)
 }
 
-// tidy drops from the fresh ones what has gone or is there twice.
-func (p *Partition) tidy(l *line) {
-	l.fresh = slices.DeleteFunc(l.fresh, func(slot uint32) bool {
+// tidied drops from a list of a line's rules, which have the flag f while they are in it, those that are gone, there twice,
+// or not wanted any more.
+func (p *Partition) tidied(l *line, slots []uint32, f flags, wanted flags) []uint32 {
+	slots = slices.DeleteFunc(slots, func(slot uint32) bool {
 		r := p.rules.at(slot)
-		gone := !r.is(fresh) || r.line != l.id
-		if !gone {
-			r.clear(fresh)
+		if !r.is(f) || r.line != l.id {
+			return true
 		}
-		return gone
+		r.clear(f)
+		return !r.is(wanted)
 	})
-	for _, slot := range l.fresh {
-		p.rules.at(slot).set(fresh)
+	for _, slot := range slots {
+		p.rules.at(slot).set(f)
 	}
+	return slots
 }
 
 // evaluate takes the series' value of this record, and fires and moves the rules that it concerns.
@@ -206,35 +208,36 @@ func (p *Partition) taken(slots []uint32, from flags) {
 	}
 }
 
-// pendings appends the rules of a line that are pending, taken out of the index, and not in work already. What was parked
-// in the gap has a timer again.
+// pendings appends the rules of a line that are pending, taken out of the index, and not in work already.
 func (p *Partition) pendings(l *line, work []uint32) []uint32 {
-	mine := func(slot uint32) bool {
+	for _, slot := range l.waiters {
 		r := p.rules.at(slot)
-		return r.line == l.id && r.is(live) && r.is(pending)
-	}
-	add := func(slot uint32) {
-		if r := p.rules.at(slot); r.is(rising | falling) {
+		if r.line != l.id || !r.is(pending) {
+			continue
+		}
+		if r.is(rising | falling) {
 			p.unplace(l, slot)
 			work = append(work, slot)
 		} else if _, in := p.rules.key(r); in == 0 && !slices.Contains(work, slot) {
 			work = append(work, slot) // no value can break it, so it is in no index
 		}
 	}
-	for _, t := range p.timers {
-		if mine(t.slot) {
-			add(t.slot)
-		}
-	}
-	p.parked = slices.DeleteFunc(p.parked, func(slot uint32) bool {
-		if !mine(slot) {
-			return false
-		}
-		add(slot)
-		p.timers.push(timer{p.dueOf(p.rules.at(slot)), slot})
-		return true
-	})
 	return work
+}
+
+// pend makes a rule pending.
+func (p *Partition) pend(l *line, slot uint32) {
+	r := p.rules.at(slot)
+	r.set(pending)
+	l.queued++
+	if r.is(listed) {
+		return
+	}
+	if len(l.waiters) > 2*l.queued+64 {
+		l.waiters = p.tidied(l, l.waiters, listed, pending)
+	}
+	r.set(listed)
+	l.waiters = append(l.waiters, slot)
 }
 
 // vanish breaks what holds: a condition on no value is not true.
@@ -252,20 +255,9 @@ func (p *Partition) vanish(l *line) {
 
 // release says that the condition of a pending rule does not hold any more.
 func (p *Partition) release(l *line, slot uint32) {
-	p.unpark(slot)
 	p.rules.at(slot).clear(pending)
 	l.queued--
 	p.changed(slot)
-}
-
-// unpark forgets that a rule's time has come in a gap.
-func (p *Partition) unpark(slot uint32) {
-	if r := p.rules.at(slot); r.is(waiting) {
-		if i := slices.Index(p.parked, slot); i >= 0 {
-			p.parked = slices.Delete(p.parked, i, i+1)
-			r.clear(waiting)
-		}
-	}
 }
 
 // look is the whole of what a value does to a rule, however it came to be looked at.
@@ -287,8 +279,7 @@ func (p *Partition) look(l *line, slot uint32, c *context) {
 			p.changed(slot)
 		}
 	case holds && (!r.op().crosses() || c.crossed(r)):
-		r.set(pending)
-		l.queued++
+		p.pend(l, slot)
 		if e := p.rules.extra(r); e != nil {
 			e.since = p.clock
 		}

@@ -30,7 +30,9 @@ type line struct {
 
 	fresh  []uint32 // rules to be looked at with the next value; some may have gone
 	freshN int      // that have not
-	queued int      // rules that are pending
+
+	waiters []uint32 // the rules that are pending, and some that are not any more
+	queued  int      // how many are
 }
 
 // sums is what a window series needs to know of the past, so that a trade costs the same however long the window is.

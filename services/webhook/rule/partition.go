@@ -133,9 +133,8 @@ type Partition struct {
 
 	timers   timers // one for each pending rule, and some that are not any more
 	expiries timers
-	gone     [2]int   // how many entries of the two heaps belong to removed rules
-	parked   []uint32 // pending rules whose time came in a gap
-	idle     []*line  // may have lost their last rule
+	gone     [2]int  // how many entries of the two heaps belong to removed rules
+	idle     []*line // may have lost their last rule
 
 	carried map[lineKey]int64 // values of before a gap, while rules are added; nil: none
 
@@ -225,7 +224,7 @@ func (p *Partition) Add(id int64, inst uint32, s Spec, st State) (Valid, error) 
 	in.rules++
 	p.place(l, slot)
 	if r.is(pending) {
-		l.queued++
+		p.pend(l, slot)
 		p.await(slot)
 	}
 	if s.Expires != 0 {
@@ -283,7 +282,6 @@ func (p *Partition) forget(slot uint32) {
 	if r.is(pending) {
 		l.queued--
 	}
-	p.unpark(slot)
 	l.rules--
 	l.in.rules--
 	if l.rules == 0 {
@@ -472,9 +470,7 @@ func (p *Partition) ring() {
 			p.await(slot)
 			continue
 		}
-		if l.gapped() {
-			r.set(waiting)
-			p.parked = append(p.parked, slot)
+		if l.gapped() { // the first value after it will decide
 			continue
 		}
 		p.unplace(l, slot)

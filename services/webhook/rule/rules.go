@@ -38,7 +38,8 @@ const (
 	fresh    // waits for the next value to be looked at
 	rising   // in its line's rising index
 	falling  // in its line's falling index
-	waiting  // has an entry among the partition's timers, or is parked
+	listed   // among its line's waiters
+	waiting  // has an entry among the partition's timers
 	expiring // has an entry among the partition's expiries
 	live     // not removed; a place is free when it is not live and both heaps have let go of it
 )
