@@ -50,10 +50,11 @@ const (
 	maxBody       = 1 << 20
 	maxHeader     = 16 << 10
 	maxBulk       = 1000
-	headerTimeout = 10 * time.Second // for a request to arrive
+	arriveTimeout = 30 * time.Second // for a request to arrive, with its body
 	idleTimeout   = 75 * time.Second // between requests
 	answerTimeout = 60 * time.Second // for a peer to take an answer
 	storeTimeout  = 20 * time.Second // for a request to be done
+	endTimeout    = 10 * time.Second // for requests to be done when the service ends
 	activeTimeout = 2 * time.Second  // for an alert to become active, before the answer is 202
 )
 
@@ -123,7 +124,7 @@ func (a *api) serve(ctx context.Context, ln net.Listener) error {
 	a.ctx = work
 	a.mu.Unlock()
 	http := &fasthttp.Server{
-		Handler: a.handler, Name: "tickwire", ReadTimeout: headerTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
+		Handler: a.handler, Name: "tickwire", ReadTimeout: arriveTimeout, IdleTimeout: idleTimeout, WriteTimeout: answerTimeout,
 		ReadBufferSize: maxHeader, MaxRequestBodySize: maxBody, NoDefaultServerHeader: true, ReduceMemoryUsage: true,
 		CloseOnShutdown: true, Logger: quiet{}, Concurrency: math.MaxInt32, ErrorHandler: unreadableRequest, // the crowd has its own bounds
 	}
@@ -136,7 +137,7 @@ func (a *api) serve(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	case err = <-broken:
 	}
-	late := time.AfterFunc(headerTimeout, cancel) // what has not been done by then will not be
+	late := time.AfterFunc(endTimeout, cancel) // what has not been done by then will not be
 	if e := http.Shutdown(); err == nil {
 		err = e
 	}
@@ -167,7 +168,7 @@ func (e entrance) Accept() (net.Conn, error) {
 		}
 		g := &guest{Conn: conn, leave: sync.OnceFunc(func() { e.a.crowd.Leave(place, true) })}
 		if e.a.deps.TLS != nil {
-			return tls.Server(g, e.a.deps.TLS), nil // shakes hands when the first request is read, within headerTimeout
+			return tls.Server(g, e.a.deps.TLS), nil // shakes hands when the first request is read, within arriveTimeout
 		}
 		return g, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 
 	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
@@ -74,7 +75,13 @@ func (a *api) createKey(c *call) (*answer, error) {
 	if *o.wrong != nil {
 		return nil, *o.wrong
 	}
-	return c.once(func(o *store.Once) error { return a.deps.Store.CreateKey(c.ctx, k, sha256.Sum256([]byte(secret)), o) }, func() (*answer, error) {
+	return c.once(func(o *store.Once) error {
+		err := a.deps.Store.CreateKey(c.ctx, k, sha256.Sum256([]byte(secret)), o)
+		if err == nil {
+			a.log.Info("key made", zap.String("tenant", store.FormatID(store.TenantPrefix, k.Tenant)), zap.String("key", store.FormatID(store.KeyPrefix, k.Num)), zap.Strings("scopes", k.Scopes))
+		}
+		return err
+	}, func() (*answer, error) {
 		told := tellKey(k)
 		told.Secret = secret
 		return made(told, "/v1/keys/"+told.ID, fasthttp.StatusCreated)
@@ -86,7 +93,11 @@ func (a *api) revokeKey(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gone(a.deps.Store.RevokeKey(c.ctx, c.tenant.Num, num))
+	err = a.deps.Store.RevokeKey(c.ctx, c.tenant.Num, num)
+	if err == nil {
+		a.log.Info("key revoked", zap.String("tenant", store.FormatID(store.TenantPrefix, c.tenant.Num)), zap.String("key", c.id))
+	}
+	return gone(err)
 }
 
 // tenant is a tenant as the API tells it.
