@@ -30,7 +30,7 @@ func (o *owner) commit(ctx context.Context, applied []store.Applied) error {
 // commitBegin is the first commit of a partition that begins with the market as it is. Tenants whose alerts have missed
 // something are told.
 func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string) error {
-	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock()}
+	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), Anew: true}
 	if why != "" {
 		o.metrics.gaps.WithLabelValues(why).Inc()
 		missed, err := o.store.ActiveByTenant(ctx, o.partition)
@@ -103,10 +103,11 @@ func (o *owner) events(ctx context.Context, c *store.Commit) error {
 	for i := range o.out.Fires {
 		f := &o.out.Fires[i]
 		a := alerts[f.Rule]
-		if a == nil {
-			continue // purged: nobody may be told any more
+		if a == nil || a.State != store.AlertActive {
+			o.metrics.dropped.Inc() // deleted, paused or changed meanwhile: its rule may be another one already
+			continue
 		}
-		spec, scale, err := o.spec(a)
+		spec, scale, err := parse(a, f.Scales)
 		if err != nil {
 			return err
 		}
@@ -165,16 +166,27 @@ func (o *owner) alerts(ctx context.Context) (map[int64]*store.Alert, error) {
 	return o.store.AlertsByNum(ctx, nums)
 }
 
-// spec reads an alert's rule as its instrument's scales have it.
-func (o *owner) spec(a *store.Alert) (spec rule.Spec, scale uint8, err error) {
-	scales, ok := o.rules.Scales(a.Inst)
-	if !ok {
-		return spec, 0, fmt.Errorf("alert %s: instrument %d is not known", store.FormatID(store.AlertPrefix, a.Num), a.Inst)
-	}
+// parse reads an alert's rule as its instrument's scales have it.
+func parse(a *store.Alert, scales rule.Scales) (spec rule.Spec, scale uint8, err error) {
 	if spec, err = rule.Parse([]byte(a.Rule), scales); err != nil {
 		return spec, 0, fmt.Errorf("alert %s: %w", store.FormatID(store.AlertPrefix, a.Num), err)
 	}
 	return spec, spec.Scale(scales), nil
+}
+
+// add adds an alert's rule. An alert whose instrument is not known, or not yet, is ErrInstrument: what counts is the
+// instrument's name, for a log that was made anew may number it otherwise.
+func (o *owner) add(a *store.Alert, state rule.State) (valid rule.Valid, scale uint8, err error) {
+	inst, ok := o.rules.Find(a.Sym)
+	if !ok {
+		return valid, 0, rule.ErrInstrument
+	}
+	scales, _ := o.rules.Scales(inst) // it is there
+	spec, scale, err := parse(a, scales)
+	if err == nil {
+		valid, err = o.rules.Add(a.Num, inst, spec, state)
+	}
+	return valid, scale, err
 }
 
 // unfit says in the log that an alert can't be evaluated, and so ends.

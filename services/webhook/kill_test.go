@@ -36,6 +36,7 @@ import (
 type logWriter struct {
 	o     *stream.Owner
 	rnd   *rand.Rand
+	known int // instruments
 	price [2]market.Price
 	seq   [2]uint64
 	input int64
@@ -44,6 +45,11 @@ type logWriter struct {
 const testEpoch = 1_700_000_000
 
 func newLogWriter(t *testing.T, cluster *stream.Cluster) *logWriter {
+	t.Helper()
+	return newLogWriterOf(t, cluster, "SYM-1", "SYM-2")
+}
+
+func newLogWriterOf(t *testing.T, cluster *stream.Cluster, syms ...string) *logWriter {
 	t.Helper()
 	o, err := cluster.TakeOver(t.Context(), 0, stream.OwnerOptions{Instance: "test"})
 	must(t, err)
@@ -57,14 +63,20 @@ func newLogWriter(t *testing.T, cluster *stream.Cluster) *logWriter {
 	must(t, err)
 	o.Start(-1)
 	w := &logWriter{o: o, rnd: rand.New(rand.NewPCG(1, 2)), price: [2]market.Price{10_000, 20_000}}
-	for i := range w.price {
-		s := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
-		s.Head = market.Head{Inst: uint32(i + 1), Epoch: testEpoch, Seq: 1, Time: market.FromTime(time.Now())}
-		s.Instrument = market.Instrument{ID: uint32(i + 1), Sym: fmt.Sprintf("SYM-%d", i+1), Source: "test", Symbol: "S", PriceScale: 2, SizeScale: 3}
-		o.Events.Add(wire.AppendStatus(nil, &s))
+	for _, sym := range syms {
+		w.define(sym)
 	}
 	w.trades(t, 2)
 	return w
+}
+
+// define adds an instrument.
+func (w *logWriter) define(sym string) {
+	w.known++
+	s := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
+	s.Head = market.Head{Inst: uint32(w.known), Epoch: testEpoch, Seq: 1, Time: market.FromTime(time.Now())}
+	s.Instrument = market.Instrument{ID: uint32(w.known), Sym: sym, Source: "test", Symbol: "S", PriceScale: 2, SizeScale: 3}
+	w.o.Events.Add(wire.AppendStatus(nil, &s))
 }
 
 // trades writes n batches of trades that wander about 100.00 and 200.00.
@@ -72,7 +84,7 @@ func (w *logWriter) trades(t *testing.T, n int) {
 	t.Helper()
 	for range n {
 		for range 1 + w.rnd.IntN(4) {
-			i := w.rnd.IntN(2)
+			i := w.rnd.IntN(w.known)
 			middle := market.Price(10_000 * (i + 1))
 			w.price[i] += market.Price(w.rnd.IntN(11)-5) + (middle-w.price[i])/8
 			w.seq[i]++
@@ -237,7 +249,7 @@ func TestChild(t *testing.T) {
 	s, err := New(cfg, Deps{Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Cluster: cluster})
 	must(t, err)
 	var steps atomic.Int64
-	s.step = func(string) {
+	s.step = func(*owner, string) {
 		if steps.Add(1) != int64(c.Steps) {
 			return
 		}
@@ -411,11 +423,16 @@ func with(t *testing.T, cfg Config, cluster *stream.Cluster, do func(s *Service)
 	t.Helper()
 	s, err := New(cfg, Deps{Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Cluster: cluster})
 	must(t, err)
+	running(t, s, func() { do(s) })
+}
+
+func running(t *testing.T, s *Service, do func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	<-s.Listening()
-	do(s)
+	do()
 	cancel()
 	must(t, <-done)
 }

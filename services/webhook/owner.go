@@ -42,8 +42,8 @@ type owner struct {
 	metrics   *metrics
 	lease     store.Lease
 	partition int
-	poke      chan struct{} // rules may have changed; holds one
-	step      func(string)  // told of each step, by tests; nil for nobody
+	poke      chan struct{}        // rules may have changed; holds one
+	step      func(*owner, string) // told of each step, by tests; nil for nobody
 
 	state atomic.Pointer[error] // why the partition is not being evaluated; nil when it is
 
@@ -51,12 +51,13 @@ type owner struct {
 	logID   string
 	rules   *rule.Partition
 	out     rule.Output
-	reached int64              // last offset applied
-	saved   int64              // last offset committed
-	first   time.Time          // of the oldest fire that is not committed
-	last    time.Time          // when we last committed
-	looked  time.Time          // for changes
-	broken  []store.EvalUpdate // alerts that were found to be of no use
+	reached int64               // last offset applied
+	saved   int64               // last offset committed
+	first   time.Time           // of the oldest fire that is not committed
+	last    time.Time           // when we last committed
+	looked  time.Time           // for changes
+	broken  []store.EvalUpdate  // alerts that were found to be of no use
+	absent  map[string]struct{} // instruments that are not known yet, and have alerts
 }
 
 // run evaluates until ctx ends or the lease is lost.
@@ -136,6 +137,9 @@ func (o *owner) apply(b *stream.EventBatch) error {
 
 // settle takes over changed rules, between two batches, and commits when it is time to.
 func (o *owner) settle(ctx context.Context, f *stream.Follower) error {
+	if err := o.join(ctx); err != nil {
+		return err
+	}
 	now := time.Now()
 	if len(o.out.Fires) > 0 && o.first.IsZero() {
 		o.first = now
@@ -169,6 +173,15 @@ func (o *owner) takeChanges(ctx context.Context, now time.Time) ([]store.Applied
 	if err != nil {
 		return nil, err
 	}
+	if len(changed) > 0 && len(o.out.Changes) > 0 {
+		// What the rules have done so far is theirs as they were: another one of the same alert must not get it.
+		if err := o.commit(ctx, nil); err != nil {
+			return nil, err
+		}
+		if changed, err = o.store.Changes(ctx, o.partition, changesAtOnce); err != nil {
+			return nil, err
+		}
+	}
 	if len(changed) == changesAtOnce {
 		o.wake() // there may be more
 	}
@@ -194,13 +207,12 @@ func (o *owner) change(a *store.Alert) store.Applied {
 	if a.State != store.AlertPending && a.State != store.AlertActive {
 		return to
 	}
-	spec, scale, err := o.spec(a)
-	var valid rule.Valid
 	state := rule.State{ArmSeq: a.Eval.ArmSeq}
-	if err == nil {
-		valid, err = o.rules.Add(a.Num, a.Inst, spec, state)
-	}
-	if err != nil {
+	valid, scale, err := o.add(a, state)
+	switch {
+	case errors.Is(err, rule.ErrInstrument):
+		o.absent[a.Sym] = struct{}{}
+	case err != nil:
 		o.unfit(a, err)
 		to.State = store.AlertEnded
 		return to
@@ -216,7 +228,7 @@ func (o *owner) change(a *store.Alert) store.Applied {
 // at is where a test may stop the process.
 func (o *owner) at(step string) {
 	if o.step != nil {
-		o.step(step)
+		o.step(o, step)
 	}
 }
 

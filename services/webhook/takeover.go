@@ -24,6 +24,7 @@ const (
 // gap.
 func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 	o.rules, o.out, o.broken = rule.NewPartition(), rule.Output{}, nil
+	o.absent = make(map[string]struct{})
 	o.first, o.looked, o.last = time.Time{}, time.Time{}, time.Now()
 	var err error
 	if o.logID, err = o.cluster.LogID(ctx); err != nil {
@@ -65,7 +66,7 @@ func (o *owner) resume(ctx context.Context, from, checkpoint int64) (*stream.Fol
 	}
 	err = o.replay(ctx, f, checkpoint+1)
 	if err == nil {
-		err = o.addAll(ctx)
+		err = o.addAll(ctx, nil)
 	}
 	if err != nil {
 		f.Close()
@@ -82,11 +83,12 @@ func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*st
 	if why != "" {
 		o.log.Error("the place of the last commit is gone from md.events: all alerts of the partition have a gap",
 			zap.Int("partition", o.partition), zap.String("why", why), zap.Int64("offset", at.Offset), zap.Time("since", at.Clock.Std()))
-		if err := o.addAll(ctx); err != nil {
+		if err := o.addAll(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
 	o.rules, o.broken = rule.NewPartition(), nil
+	clear(o.absent)
 	f, err := o.cluster.Begin(ctx, o.partition, 0, o.rules.Snapshot)
 	if err != nil {
 		return nil, err
@@ -96,7 +98,7 @@ func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*st
 		o.rules.Carry(old, why)
 	}
 	if err == nil {
-		err = o.addAll(ctx)
+		err = o.addAll(ctx, nil)
 	}
 	if err == nil && why != "" {
 		o.rules.Arrive(&o.out)
@@ -132,21 +134,38 @@ func (o *owner) replay(ctx context.Context, f *stream.Follower, end int64) error
 	return nil
 }
 
-// addAll adds the partition's active rules, as they stood at the last commit.
-func (o *owner) addAll(ctx context.Context) error {
+// addAll adds the partition's active rules, as they stood at the last commit: all, or those of some instruments.
+func (o *owner) addAll(ctx context.Context, of map[string]struct{}) error {
 	return o.store.Rules(ctx, o.partition, func(a *store.Alert) error {
+		if _, ok := of[a.Sym]; of != nil && !ok {
+			return nil
+		}
 		state, err := rule.DecodeState(a.Eval.Blob)
-		var spec rule.Spec
 		if err == nil {
-			spec, _, err = o.spec(a)
+			_, _, err = o.add(a, state)
 		}
-		if err == nil {
-			_, err = o.rules.Add(a.Num, a.Inst, spec, state)
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, rule.ErrInstrument):
+			o.absent[a.Sym] = struct{}{}
+		case err != nil:
 			o.unfit(a, err)
 			o.broken = append(o.broken, store.EvalUpdate{Alert: a.Num, Eval: a.Eval, State: store.AlertEnded})
 		}
 		return nil
 	})
+}
+
+// join adds the rules on instruments that have become known.
+func (o *owner) join(ctx context.Context) error {
+	came := make(map[string]struct{})
+	for sym := range o.absent {
+		if _, ok := o.rules.Find(sym); ok {
+			came[sym] = struct{}{}
+			delete(o.absent, sym)
+		}
+	}
+	if len(came) == 0 {
+		return nil
+	}
+	return o.addAll(ctx, came)
 }

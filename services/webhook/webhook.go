@@ -44,7 +44,7 @@ type Service struct {
 	log     *zap.Logger
 	deps    Deps
 	metrics *metrics
-	step    func(string) // told of the owners' steps, by tests
+	step    func(*owner, string) // told of the owners' steps, by tests
 
 	listening chan struct{}
 	addr      string // set before listening is closed

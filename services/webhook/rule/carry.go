@@ -5,10 +5,13 @@ package rule
 func (p *Partition) Carry(old *Partition, why string) {
 	p.carried = make(map[lineKey]int64)
 	for key, id := range old.index {
-		l, in := old.lines[id], p.insts[key.inst]
-		if in == nil || !l.has || in.status.Instrument.Sym != l.in.status.Instrument.Sym {
+		l := old.lines[id]
+		inst, ok := p.syms[l.in.status.Instrument.Sym]
+		if !ok || !l.has {
 			continue
 		}
+		in := p.insts[inst]
+		key.inst = inst
 		convert := rescaled(key.series.Scale(ScalesOf(&l.in.status.Instrument)), key.series.Scale(ScalesOf(&in.status.Instrument)))
 		if v, exact := convert(l.value); exact {
 			p.carried[key] = v

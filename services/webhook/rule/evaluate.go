@@ -360,7 +360,7 @@ func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
 	}
 	r.armSeq++
 	f := Fire{
-		Rule: r.id, ArmSeq: r.armSeq, Inst: l.in.id(), Value: c.value, Clock: p.clock, Offset: p.offset,
+		Rule: r.id, ArmSeq: r.armSeq, Inst: l.in.id(), Scales: ScalesOf(&l.in.status.Instrument), Value: c.value, Clock: p.clock, Offset: p.offset,
 		AfterGap: l.gapAt == p.offset,
 	}
 	if c.comparable(r) {

@@ -192,8 +192,7 @@ func (p *Partition) restore(r *reader, offset int64) {
 	if r.bad {
 		return
 	}
-	p.insts[in.id()] = in
-	p.list = append(p.list, in)
+	p.enrol(in)
 }
 
 func (r *reader) levels() []market.Level {

@@ -105,9 +105,14 @@ func (p *Partition) open(in *instrument, groups group, why string) {
 // define adds an instrument.
 func (p *Partition) define(s *market.Status) *instrument {
 	in := &instrument{status: *s, from: notYet, at: -1}
-	p.insts[in.id()] = in
-	p.list = append(p.list, in)
+	p.enrol(in)
 	return in
+}
+
+func (p *Partition) enrol(in *instrument) {
+	p.insts[in.id()] = in
+	p.syms[in.status.Instrument.Sym] = in.id()
+	p.list = append(p.list, in)
 }
 
 func (p *Partition) applyStatus(s *market.Status) {

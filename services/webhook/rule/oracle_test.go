@@ -472,7 +472,7 @@ func (o *oracle) wait(r *oracleRule, prev *big.Int) {
 	r.fires++
 	in := o.insts[r.inst]
 	f := rule.Fire{
-		Rule: r.id, ArmSeq: r.fires, Inst: r.inst, Value: clamp(r.prev), Clock: o.clock, Offset: o.last,
+		Rule: r.id, ArmSeq: r.fires, Inst: r.inst, Scales: rule.ScalesOf(&in.status.Instrument), Value: clamp(r.prev), Clock: o.clock, Offset: o.last,
 		Seq: in.seq, Time: in.newest, AfterGap: r.gapAt == o.last,
 	}
 	if groupOf(r.spec.Series) == "book" {

@@ -28,8 +28,9 @@ type Fire struct {
 	Rule     int64
 	ArmSeq   uint32 // counts the rule's fires, from 1
 	Inst     uint32
-	Value    int64 // of the series at the record
-	Prev     int64 // what it was before; there is none when the rule has waited for the time, or the value is a new beginning
+	Scales   Scales // of the instrument, at the record
+	Value    int64  // of the series at the record
+	Prev     int64  // what it was before; there is none when the rule has waited for the time, or the value is a new beginning
 	HasPrev  bool
 	Clock    market.Time     // the log clock
 	Offset   int64           // of the record
@@ -122,7 +123,8 @@ type Partition struct {
 	free  []uint32
 	index map[lineKey]uint32
 	insts map[uint32]*instrument
-	list  []*instrument // in the order in which they came
+	syms  map[string]uint32 // the instruments' numbers
+	list  []*instrument     // in the order in which they came
 
 	offset int64       // of the newest record; -1: none
 	clock  market.Time // 0: no record yet
@@ -162,7 +164,7 @@ type lineKey struct {
 // NewPartition returns a partition that knows nothing yet.
 func NewPartition() *Partition {
 	return &Partition{
-		index: make(map[lineKey]uint32), insts: make(map[uint32]*instrument), offset: -1, minute: math.MinInt64, savedFloor: -2,
+		index: make(map[lineKey]uint32), insts: make(map[uint32]*instrument), syms: make(map[string]uint32), offset: -1, minute: math.MinInt64, savedFloor: -2,
 	}
 }
 
@@ -172,6 +174,12 @@ func (p *Partition) Clock() market.Time { return p.clock }
 // Offset returns that of the newest record that was taken in, -1 before the first. After Restore it is where the images
 // begin to lack something: Replay wants what follows.
 func (p *Partition) Offset() int64 { return p.offset }
+
+// Find returns the number of an instrument. Another log may have another one for it.
+func (p *Partition) Find(sym string) (inst uint32, ok bool) {
+	inst, ok = p.syms[sym]
+	return inst, ok
+}
 
 // Scales returns an instrument's scales.
 func (p *Partition) Scales(inst uint32) (Scales, bool) {

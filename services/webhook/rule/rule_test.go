@@ -31,7 +31,7 @@ func TestCrossing(t *testing.T) {
 	b.trade(1, 10_100, 1) // reached
 	f := b.fires(1)[0]
 	want := rule.Fire{
-		Rule: 1, ArmSeq: 1, Inst: 1, Value: 10_100, Prev: 10_099, HasPrev: true, Clock: epoch, Offset: 3,
+		Rule: 1, ArmSeq: 1, Inst: 1, Scales: rule.Scales{Price: 2, Size: 3}, Value: 10_100, Prev: 10_099, HasPrev: true, Clock: epoch, Offset: 3,
 		Seq: market.Sequence{Epoch: 1, Seq: 3}, Time: epoch,
 	}
 	if f != want {

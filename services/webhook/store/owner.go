@@ -50,6 +50,7 @@ type Commit struct {
 	LogID       string
 	Offset      int64
 	Clock       market.Time
+	Anew        bool // the partition's former images are of no use any more
 	Images      []Image
 	Instruments []Instrument
 	Applied     []Applied // before Evals and Fires
@@ -230,6 +231,11 @@ func (t *tx) commit(c *Commit) error {
 	}
 	if err := t.putInstruments(c.Instruments); err != nil {
 		return err
+	}
+	if c.Anew {
+		if err := t.DropImages(t.ctx, int32(c.Partition)); err != nil {
+			return err
+		}
 	}
 	err = t.exec(putImages, len(c.Images), func(args []any, i int) []any {
 		return append(args, int64(c.Partition), int64(c.Images[i].Inst), c.Images[i].Data)

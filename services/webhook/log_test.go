@@ -1,0 +1,84 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/internal/testkit"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// A log that was made anew may number its instruments otherwise, and have some of them later. Alerts go on with the instrument
+// of their name, as soon as there is one, also when the service was started again before that.
+func TestAnotherLog(t *testing.T) {
+	open := func() *stream.Cluster {
+		cluster, err := stream.Open(stream.Config{Brokers: []string{testkit.Broker(t).Addr()}})
+		must(t, err)
+		t.Cleanup(cluster.Close)
+		return cluster
+	}
+	cfg := testConfig(t)
+	tenant := seedGap(t, cfg)
+	old := open()
+	newLogWriter(t, old).trades(t, 20)
+	activate(t, cfg, old, tenant, 2)
+
+	cluster := open()
+	w := newLogWriterOf(t, cluster, "SYM-2")
+	w.trades(t, 1)
+	name, err := cluster.LogID(t.Context())
+	must(t, err)
+	ready := func(s *Service) {
+		testkit.Eventually(t, 10*time.Second, func() error {
+			at, err := s.st.Checkpoint(t.Context(), 0)
+			if err == nil && at.LogID != name {
+				err = fmt.Errorf("the checkpoint is of log %s", at.LogID)
+			}
+			return errors.Join(err, s.Ready())
+		})
+	}
+	with(t, cfg, cluster, ready)
+	with(t, cfg, cluster, func(s *Service) {
+		ready(s)
+		active, err := s.st.Alerts(t.Context(), store.AlertFilter{Tenant: tenant, State: store.AlertActive, Page: store.Page{Limit: 10}})
+		must(t, err)
+		if len(active) != 2 {
+			t.Fatalf("%d alerts are active", len(active))
+		}
+		w.define("SYM-1")
+		for w.seq[1] == 0 {
+			w.price[1] = 1_000
+			w.trades(t, 1)
+		}
+		var bodies []string
+		testkit.Eventually(t, 10*time.Second, func() error {
+			w.price[0], w.price[1] = 5_000, 50_000
+			w.trades(t, 1)
+			events, err := s.st.Events(t.Context(), store.EventFilter{Tenant: tenant, Type: store.TypeAlertFired, Limit: 100})
+			if err != nil {
+				return err
+			}
+			bodies = bodies[:0]
+			for _, e := range events {
+				bodies = append(bodies, string(e.Body))
+			}
+			if len(bodies) < 2 {
+				return fmt.Errorf("%d events", len(bodies))
+			}
+			return nil
+		})
+		for _, b := range bodies {
+			var e struct {
+				Data struct{ Object struct{ Sym, Value string } }
+			}
+			must(t, json.Unmarshal([]byte(b), &e))
+			if o := e.Data.Object; o.Sym != "SYM-1" || o.Value < "400" {
+				t.Errorf("fired with %s", b)
+			}
+		}
+	})
+}

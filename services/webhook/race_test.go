@@ -1,0 +1,162 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/internal/testkit"
+	"github.com/tickwire/tickwire/services/webhook/store"
+)
+
+// bench is a service with a log, a tenant and one alert, which is active.
+type bench struct {
+	w      *logWriter
+	s      *Service
+	tenant int64
+	alert  int64
+	hook   atomic.Pointer[func(*owner, string)]
+}
+
+// onBench runs do beside a service. The price is at 100.00.
+func onBench(t *testing.T, rule string, do func(b *bench)) {
+	t.Helper()
+	cluster, err := stream.Open(stream.Config{Brokers: []string{testkit.Broker(t).Addr()}})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	b := &bench{w: newLogWriterOf(t, cluster, "SYM-1")}
+	cfg := testConfig(t)
+	st := openDatabase(t, cfg)
+	ten := &store.Tenant{Name: "t"}
+	must(t, st.CreateTenant(t.Context(), ten, nil))
+	a := &store.Alert{Sym: "SYM-1", Inst: 1, Rule: rule}
+	must(t, st.CreateAlerts(t.Context(), ten.Num, []*store.Alert{a}, nil))
+	must(t, st.Close())
+	b.tenant, b.alert = ten.Num, a.Num
+	activate(t, cfg, cluster, b.tenant, 1)
+	s, err := New(cfg, Deps{Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)), Cluster: cluster})
+	must(t, err)
+	b.s = s
+	s.step = func(o *owner, step string) {
+		if f := b.hook.Load(); f != nil {
+			(*f)(o, step)
+		}
+	}
+	running(t, s, func() { do(b) })
+}
+
+// fired waits for n alert.fired, and returns their objects.
+func (b *bench) fired(t *testing.T, n int) []fired {
+	t.Helper()
+	var all []fired
+	testkit.Eventually(t, 10*time.Second, func() error {
+		events, err := b.s.st.Events(t.Context(), store.EventFilter{Tenant: b.tenant, Type: store.TypeAlertFired, Limit: 100})
+		if err != nil {
+			return err
+		}
+		all = all[:0]
+		for _, e := range events {
+			var body struct {
+				Data struct{ Object fired }
+			}
+			must(t, json.Unmarshal(e.Body, &body))
+			all = append(all, body.Data.Object)
+		}
+		if len(all) < n {
+			return fmt.Errorf("%d events", len(all))
+		}
+		return nil
+	})
+	return all
+}
+
+// trade writes one trade, and what follows it in the same batch.
+func (w *logWriter) trade(t *testing.T, price market.Price, more ...[]byte) {
+	t.Helper()
+	w.seq[0]++
+	trade := market.Trade{Price: price, Size: 100, ID: market.NumericTradeID(w.seq[0])}
+	trade.Head = market.Head{Inst: 1, Epoch: testEpoch, Prev: w.seq[0] - 1, Seq: w.seq[0], Time: market.FromTime(time.Now())}
+	w.o.Events.Add(wire.AppendTrade(nil, &trade))
+	for _, b := range more {
+		w.o.Events.Add(b)
+	}
+	w.input++
+	must(t, w.o.Events.Commit(w.input))
+	w.o.Events.Flush()
+	must(t, w.o.Events.Wait(t.Context()))
+}
+
+// What an alert's old rule has fired, and nobody has committed yet, is not its new one's: that one fires when its own time has
+// come, and once.
+func TestChangedWhileFiring(t *testing.T) {
+	for name, change := range map[string]func(st *store.Store, tenant, alert int64) error{
+		"changed": func(st *store.Store, tenant, alert int64) error {
+			_, err := st.UpdateAlert(t.Context(), tenant, alert, func(a *store.Alert) error {
+				a.Rule = `{"series":"last","op":"crosses_above","limit":"300.00"}`
+				return nil
+			})
+			return err
+		},
+		"paused and resumed": func(st *store.Store, tenant, alert int64) error {
+			if _, err := st.PauseAlert(t.Context(), tenant, alert); err != nil {
+				return err
+			}
+			_, err := st.ResumeAlert(t.Context(), tenant, alert)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, `{"series":"last","op":"crosses_above","limit":"150.00"}`, func(b *bench) {
+				changed := make(chan error, 1)
+				step := func(o *owner, at string) {
+					if at == "applied" && len(o.out.Fires) > 0 && len(changed) == 0 {
+						changed <- change(b.s.st, b.tenant, b.alert)
+						o.wake()
+					}
+				}
+				b.hook.Store(&step)
+				b.w.trade(t, 20_000)
+				testkit.Eventually(t, 10*time.Second, func() error {
+					if len(changed) == 0 {
+						return errors.New("not fired")
+					}
+					a, err := b.s.st.Alert(t.Context(), b.tenant, b.alert)
+					if err == nil && (a.State != store.AlertActive || a.Applied != a.Version) {
+						err = fmt.Errorf("it is %s", a.State)
+					}
+					return err
+				})
+				must(t, <-changed)
+				b.hook.Store(nil)
+				b.w.trade(t, 10_000)
+				b.w.trade(t, 40_000)
+				all := b.fired(t, 1)
+				if f := all[0]; len(all) != 1 || f.ArmSeq != 1 || f.Value != "400" {
+					t.Errorf("fired %+v", all)
+				}
+			})
+		})
+	}
+}
+
+// A fire is told at the scales of its record, also when they have changed before it was committed.
+func TestRescaledWhileFiring(t *testing.T) {
+	onBench(t, `{"series":"last","op":"crosses_above","limit":"150.25"}`, func(b *bench) {
+		coarse := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
+		coarse.Head = market.Head{Inst: 1, Epoch: testEpoch + 1, Seq: 1, Time: market.FromTime(time.Now())}
+		coarse.Instrument = market.Instrument{ID: 1, Sym: "SYM-1", Source: "test", Symbol: "S", PriceScale: 1, SizeScale: 3}
+		b.w.trade(t, 20_050, wire.AppendStatus(nil, &coarse))
+		if f := b.fired(t, 1)[0]; f.Value != "200.5" || f.Limit != "150.25" {
+			t.Errorf("fired %+v", f)
+		}
+	})
+}
