@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,12 +28,20 @@ import (
 
 var _ Outbox = (*store.Store)(nil)
 
-// childDir names the folder in which a process of this test's program runs a sender until it is killed.
-const childDir = "TICKWIRE_TEST_DELIVER"
+// childEnv is the folder of SQLite, or the URL of PostgreSQL, on which a process of this test's program runs a sender until
+// it is killed.
+const childEnv = "TICKWIRE_TEST_DELIVER"
+
+func config(database string) store.Config {
+	if strings.HasPrefix(database, "postgres:") {
+		return store.Config{URL: database, Ephemeral: true, LeaseTTL: time.Second}
+	}
+	return store.Config{Dir: database, Ephemeral: true}
+}
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(childDir); dir != "" {
-		if err := child(dir); err != nil {
+	if database := os.Getenv(childEnv); database != "" {
+		if err := child(database); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -40,9 +50,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func child(dir string) error {
+func child(database string) error {
 	ctx := context.Background()
-	st, err := store.Open(ctx, store.Config{Dir: dir, Ephemeral: true}, zap.NewNop())
+	st, err := store.Open(ctx, config(database), zap.NewNop())
 	if err != nil {
 		return err
 	}
@@ -56,9 +66,9 @@ func child(dir string) error {
 	return s.Run(ctx)
 }
 
-func openStore(t testing.TB, dir string) *store.Store {
+func openStore(t testing.TB, database string) *store.Store {
 	t.Helper()
-	st, err := store.Open(t.Context(), store.Config{Dir: dir, Ephemeral: true}, zap.NewNop())
+	st, err := store.Open(t.Context(), config(database), zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,19 +174,7 @@ func TestKilled(t *testing.T) {
 	}
 	run := func(life time.Duration) {
 		t.Helper()
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-			t.Fatal(line, err)
-		}
+		cmd := startChild(t, dir)
 		time.Sleep(life)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -184,14 +182,10 @@ func TestKilled(t *testing.T) {
 	for range kills {
 		run(time.Duration(20+rand.IntN(180)) * time.Millisecond)
 	}
-	queued := func() (n int) {
+	queued := func() int {
 		st := openStore(t, dir)
 		defer func() { _ = st.Close() }()
-		list, err := st.Deliveries(t.Context(), store.DeliveryFilter{Tenant: tenant, State: store.DeliveryQueued, Page: store.Page{Limit: 10_000}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(list)
+		return countQueued(t, st, tenant)
 	}
 	for range 60 {
 		if queued() == 0 {
@@ -201,17 +195,51 @@ func TestKilled(t *testing.T) {
 	}
 	got, twice := in.count()
 	t.Logf("%d messages, %d of them more than once, after %d kills", got, twice, kills)
+	if n := queued(); n != 0 {
+		t.Errorf("%d are still queued", n)
+	}
+	st = openStore(t, dir)
+	defer func() { _ = st.Close() }()
+	checkArrived(t, st, tenant, events, in)
+}
+
+// startChild runs a sender in a process of its own.
+func startChild(t *testing.T, database string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+database)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(line, err)
+	}
+	return cmd
+}
+
+func countQueued(t *testing.T, st *store.Store, tenant int64) int {
+	t.Helper()
+	list, err := st.Deliveries(t.Context(), store.DeliveryFilter{Tenant: tenant, State: store.DeliveryQueued, Page: store.Page{Limit: 10_000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// checkArrived: each event has arrived alone at /a and /c, and in one batch at /b.
+func checkArrived(t *testing.T, st *store.Store, tenant int64, events int, in *inbox) {
+	t.Helper()
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.bad != nil {
 		t.Error(in.bad)
 	}
-	if n := queued(); n != 0 {
-		t.Errorf("%d are still queued", n)
-	}
-	// Each event has arrived alone, at the endpoints without batches, and in a batch.
-	st = openStore(t, dir)
-	defer func() { _ = st.Close() }()
 	list, err := st.Events(t.Context(), store.EventFilter{Tenant: tenant, Type: store.TypeAlertFired, Limit: 10_000})
 	if err != nil || len(list) != events {
 		t.Fatalf("%d events, %v", len(list), err)
@@ -231,6 +259,64 @@ func TestKilled(t *testing.T) {
 		if n := bytes.Count(batches, []byte(`"id":"`+ev.ID+`"`)); n != 1 {
 			t.Errorf("%s is in %d different batches", ev.ID, n)
 		}
+	}
+}
+
+// TestInstances: two senders share a PostgreSQL database. They are killed, and paused for longer than their leases last; one
+// that wakes up finds that others have its slots.
+func TestInstances(t *testing.T) {
+	if testing.Short() && os.Getenv("TICKWIRE_REQUIRE_POSTGRES") == "" {
+		t.Skip("it is part of: make postgres")
+	}
+	pg, err := testkit.StartPostgres()
+	if errors.Is(err, testkit.ErrNoPostgres) && os.Getenv("TICKWIRE_REQUIRE_POSTGRES") == "" {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pg.Close)
+	database := pg.Database(t)
+	in := &inbox{bodies: map[string][]byte{}}
+	server := httptest.NewServer(in)
+	defer server.Close()
+	st := openStore(t, database)
+	defer func() { _ = st.Close() }()
+	const rounds, each = 6, 200
+	tenant, _ := fill(t, st, 0, func(i int, ep *store.Endpoint) {
+		if i == 1 {
+			ep.Batch = 7
+		}
+	}, server.URL+"/a", server.URL+"/b", server.URL+"/c")
+	senders := []*exec.Cmd{startChild(t, database), startChild(t, database)}
+	for round := range rounds {
+		addEvents(t, st, tenant, each)
+		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+		i := round % 2
+		if round%3 == 0 {
+			_ = senders[i].Process.Kill()
+			_ = senders[i].Wait()
+			senders[i] = startChild(t, database)
+			continue
+		}
+		_ = senders[i].Process.Signal(syscall.SIGSTOP)
+		time.Sleep(2500 * time.Millisecond)
+		_ = senders[i].Process.Signal(syscall.SIGCONT)
+	}
+	testkit.Eventually(t, 60*time.Second, func() error {
+		if n := countQueued(t, st, tenant); n > 0 {
+			return fmt.Errorf("%d are queued", n)
+		}
+		return nil
+	})
+	got, twice := in.count()
+	t.Logf("%d messages, %d of them more than once", got, twice)
+	checkArrived(t, st, tenant, rounds*each, in)
+	for i, cmd := range senders {
+		if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {
+			t.Errorf("sender %d has ended: %v", i, err)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
 	}
 }
 
