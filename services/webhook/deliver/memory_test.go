@@ -83,6 +83,9 @@ func (m *memory) Endpoint(_ context.Context, num int64) (*store.Endpoint, error)
 func (m *memory) Due(_ context.Context, endpoint int64, now time.Time, skip func(int64) bool, limit int) (jobs []store.Job, next time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.endpoints[endpoint] == nil {
+		return nil, time.Time{}, nil
+	}
 	m.reads[endpoint]++
 	m.most = max(m.most, limit)
 	ordered := m.endpoints[endpoint].Ordering != "" && m.endpoints[endpoint].Ordering != store.OrderNone
@@ -146,6 +149,9 @@ func (m *memory) Finish(_ context.Context, _ store.Lease, outcomes []store.Outco
 		d.LastErr, d.LastCode = o.Attempt.Err, o.Attempt.Code
 		m.attempts = append(m.attempts, o.Attempt)
 		ep := m.endpoints[o.Endpoint]
+		if ep == nil {
+			continue // deleted
+		}
 		if o.Health != nil {
 			ep.Health = *o.Health
 		}
@@ -154,15 +160,30 @@ func (m *memory) Finish(_ context.Context, _ store.Lease, outcomes []store.Outco
 			d.State, d.NextAt = o.State, o.NextAt
 		}
 		if o.Disable != "" {
-			ep.State, ep.Why = store.EndpointDisabled, o.Disable
-			for _, j := range m.lists[o.Endpoint] {
-				if j.Delivery.State == store.DeliveryQueued {
-					j.Delivery.State = store.DeliveryHeld
-				}
-			}
+			m.disable(ep, o.Disable)
 		}
 	}
 	return nil
+}
+
+// disable holds what is queued. The caller holds the lock.
+func (m *memory) disable(ep *store.Endpoint, why string) {
+	ep.State, ep.Why = store.EndpointDisabled, why
+	for _, j := range m.lists[ep.Num] {
+		if j.Delivery.State == store.DeliveryQueued {
+			j.Delivery.State = store.DeliveryHeld
+		}
+	}
+}
+
+// enable lets what is held go out. The caller holds the lock.
+func (m *memory) enable(ep *store.Endpoint) {
+	ep.State, ep.Why, ep.Health = store.EndpointEnabled, "", store.Health{}
+	for _, j := range m.lists[ep.Num] {
+		if j.Delivery.State == store.DeliveryHeld {
+			j.Delivery.State, j.Delivery.Round, j.Delivery.NextAt, j.Delivery.Batch = store.DeliveryQueued, 0, time.Now(), 0
+		}
+	}
 }
 
 func (m *memory) Queued() <-chan int64 { return m.queued }

@@ -202,14 +202,7 @@ func TestGoneDisables(t *testing.T) {
 		}
 		// Enabled again, what was held is queued by the store, and goes out.
 		requests.Store(-1000)
-		m.mu.Lock()
-		for _, j := range m.byNum {
-			if j.Delivery.State == store.DeliveryHeld {
-				j.Delivery.State, j.Delivery.NextAt = store.DeliveryQueued, time.Now()
-			}
-		}
-		m.mu.Unlock()
-		m.change(1, func(ep *store.Endpoint) { ep.State, ep.Health = store.EndpointEnabled, store.Health{} })
+		m.change(1, m.enable)
 		time.Sleep(time.Minute)
 		if n := m.count(store.DeliveryDelivered); n != 100 {
 			t.Errorf("%d delivered", n)
