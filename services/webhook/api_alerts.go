@@ -472,13 +472,16 @@ func (a *api) changeAlert(c *call) (*answer, error) {
 	}
 	r := alertReader{a: a, c: c}
 	text, ruled := c.body.take("rule")
+	aimed := c.body.has("endpoints")
 	next := *was
 	r.details(c.body, &next)
 	if wrong := c.body.end(); wrong != nil {
 		return nil, wrong
 	}
-	if err := r.targets(c.body, &next); err != nil {
-		return nil, err
+	if aimed { // those that it has may have been deleted since
+		if err := r.targets(c.body, &next); err != nil {
+			return nil, err
+		}
 	}
 	if ruled {
 		in, err := a.deps.Store.Instrument(c.ctx, was.Sym)

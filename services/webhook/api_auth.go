@@ -25,6 +25,7 @@ type caller struct {
 	tenant *store.Tenant // nil: for none, which the admin may
 	scopes []string
 	admin  bool
+	until  time.Time // when the caller's key expires; zero: never
 }
 
 // may tells whether the caller has a scope.
@@ -153,7 +154,7 @@ func (a *api) asKey(ctx context.Context, http *fasthttp.RequestCtx, k *store.Key
 	if err := onlyTenant(http, t.Num); err != nil {
 		return nil, err
 	}
-	return &caller{tenant: t, scopes: k.Scopes}, nil
+	return &caller{tenant: t, scopes: k.Scopes, until: k.Expires}, nil
 }
 
 // asAdmin is for the tenant that the request names.

@@ -339,7 +339,7 @@ func (a *api) changeEndpoint(c *call) (*answer, error) {
 	if err := a.readEndpoint(c.body, &next); err != nil {
 		return nil, err
 	}
-	if next.Verify != store.VerifyNone && (next.URL != was.URL || next.Verify != was.Verify) && was.State == store.EndpointEnabled {
+	if next.Verify != store.VerifyNone && (next.URL != was.URL || next.Verify != was.Verify) {
 		next.State = store.EndpointUnverified
 	}
 	e, err := a.deps.Store.UpdateEndpoint(c.ctx, c.tenant.Num, was.Num, func(e *store.Endpoint) error {
@@ -351,7 +351,7 @@ func (a *api) changeEndpoint(c *call) (*answer, error) {
 		}
 		*e = next
 		return nil
-	})
+	}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -370,12 +370,17 @@ func (a *api) deleteEndpoint(c *call) (*answer, error) {
 func (a *api) rotateSecret(c *call) (*answer, error) {
 	kind := one(c.body, "kind", secretKinds...)
 	overlap := c.body.span("overlap", 0, maxOverlap, defaultOverlap)
-	return a.act(c, store.EndpointPrefix, func(num int64) (*answer, error) { return a.rotate(c, num, kind, overlap) })
-}
-
-func (a *api) rotate(c *call, num int64, kind store.SecretKind, overlap time.Duration) (*answer, error) {
+	if wrong := c.body.end(); wrong != nil {
+		return nil, wrong
+	}
+	num, err := c.num(store.EndpointPrefix)
+	if err != nil {
+		return nil, err
+	}
 	fresh := newSecret(kind, c.now)
-	e, err := a.deps.Store.UpdateEndpoint(c.ctx, c.tenant.Num, num, func(e *store.Endpoint) error {
+	var rotated *store.Endpoint
+	change := func(e *store.Endpoint) error {
+		rotated = e
 		kept := []store.Secret{fresh}
 		same := 1
 		for _, s := range e.Secrets { // newest first
@@ -392,11 +397,11 @@ func (a *api) rotate(c *call, num int64, kind store.SecretKind, overlap time.Dur
 		}
 		e.Secrets = kept
 		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return endpointReply(fasthttp.StatusOK, e, fresh.Num)
+	return c.once(func(o *store.Once) error {
+		_, err := a.deps.Store.UpdateEndpoint(c.ctx, c.tenant.Num, num, change, o)
+		return err
+	}, func() (*answer, error) { return endpointReply(fasthttp.StatusOK, rotated, fresh.Num) })
 }
 
 // Requests to endpoints that answers wait for, at a time.
@@ -477,7 +482,14 @@ func (a *api) verify(c *call, e *store.Endpoint) (*answer, error) {
 	if err := a.deps.Sender.Verify(c.ctx, e); err != nil {
 		return nil, &rest.Problem{Status: fasthttp.StatusConflict, Code: "unreachable", Detail: "the endpoint has not proved that it wants our requests: " + printable(err.Error())}
 	}
-	if e.State != store.EndpointUnverified {
+	asked := e
+	e, err := a.endpointOf(c, asked.Num)
+	switch {
+	case err != nil:
+		return nil, err
+	case e.URL != asked.URL || e.Verify != asked.Verify:
+		return nil, conflict("it has been changed at the same time; verify it again")
+	case e.State != store.EndpointUnverified:
 		return endpointReply(fasthttp.StatusOK, e)
 	}
 	return a.enable(c, e, store.HeldReleased)

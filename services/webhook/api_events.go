@@ -61,7 +61,7 @@ func (a *api) listEvents(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := eventPage{Items: make([]event, 0, min(limit, len(all))), Next: after, Missed: max(0, first-1-after)}
+	p := eventPage{Items: make([]event, 0, min(limit, len(all))), Next: max(after, first-1), Missed: max(0, first-1-after)}
 	for i, size := 0, 0; i < min(limit, len(all)) && size < maxPageBytes; i++ {
 		p.Items = append(p.Items, tellEvent(&all[i]))
 		p.Next = all[i].Seq

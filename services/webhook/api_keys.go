@@ -46,7 +46,7 @@ const (
 	shownOfKey = 6 // characters behind keyPrefix
 )
 
-// createKey makes a key. It can't have scopes that whoever asks lacks.
+// createKey makes a key. It can't have scopes that whoever asks lacks, nor outlive the key that they ask by.
 func (a *api) createKey(c *call) (*answer, error) {
 	o := c.body
 	o.need("name")
@@ -61,9 +61,14 @@ func (a *api) createKey(c *call) (*answer, error) {
 	if wrong := o.end(); wrong != nil {
 		return nil, wrong
 	}
+	if k.Expires.IsZero() {
+		k.Expires = c.until
+	}
 	switch {
 	case k.Name == "":
 		o.refuse("name", "must not be empty")
+	case !c.until.IsZero() && k.Expires.After(c.until):
+		o.refuse("expires_at", "is after your own key expires")
 	case !k.Expires.IsZero() && !k.Expires.After(c.now):
 		o.refuse("expires_at", "has passed")
 	}

@@ -69,19 +69,20 @@ func (s *Store) EndpointNums(ctx context.Context, tenant int64) ([]int64, error)
 }
 
 // UpdateEndpoint lets change alter an endpoint, and keeps what it made of it: everything but State, Why and Health. Of the state
-// it can say that an enabled endpoint is unverified; what is queued is held then. Secrets that it took away are gone, those that
-// it added get numbers. change may be called again, with the endpoint as it is then.
-func (s *Store) UpdateEndpoint(ctx context.Context, tenant, num int64, change func(*Endpoint) error) (*Endpoint, error) {
-	return s.endpointTx(ctx, tenant, num, func(t *tx, e *Endpoint) error {
+// it can say that the endpoint is unverified; what is queued is held then. Secrets that it took away are gone, those that
+// it added get numbers. change may be called again, with the endpoint as it is then. once may be nil; its Render may look at what
+// change was given last.
+func (s *Store) UpdateEndpoint(ctx context.Context, tenant, num int64, change func(*Endpoint) error, once *Once) (*Endpoint, error) {
+	return s.endpointTx(ctx, tenant, num, once, func(t *tx, e *Endpoint) error {
 		state, why, before := e.State, e.Why, slices.Clone(e.Secrets)
 		if err := change(e); err != nil {
 			return err
 		}
-		if state == EndpointEnabled && e.State == EndpointUnverified {
+		if state != EndpointUnverified && e.State == EndpointUnverified {
 			if err := t.hold(num); err != nil {
 				return err
 			}
-			state = EndpointUnverified
+			state, why = EndpointUnverified, ""
 		}
 		e.State, e.Why = state, why
 		for _, x := range before {
@@ -111,7 +112,7 @@ const (
 // EnableEndpoint lets deliveries go out to an endpoint again. The replay is that of those that are released, or nil.
 func (s *Store) EnableEndpoint(ctx context.Context, tenant, num int64, held Held) (*Endpoint, *Replay, error) {
 	var replay *Replay
-	e, err := s.endpointTx(ctx, tenant, num, func(t *tx, e *Endpoint) error {
+	e, err := s.endpointTx(ctx, tenant, num, nil, func(t *tx, e *Endpoint) error {
 		e.State, e.Why = EndpointEnabled, ""
 		e.Health = Health{LastSuccess: e.Health.LastSuccess, LastFailure: e.Health.LastFailure, LastError: e.Health.LastError}
 		if err := t.putHealth(num, &e.Health); err != nil {
@@ -137,32 +138,38 @@ func (t *tx) putHealth(endpoint int64, h *Health) error {
 	})
 }
 
-// DisableEndpoint lets no deliveries go out to an endpoint. What is queued is held, and so is what is fired from now on.
+// DisableEndpoint lets no deliveries go out to an endpoint. What is queued is held, and so is what is fired from now on. One that
+// has to be verified first stays so: nothing goes out to it either.
 func (s *Store) DisableEndpoint(ctx context.Context, tenant, num int64, why string) (*Endpoint, error) {
-	return s.endpointTx(ctx, tenant, num, func(t *tx, e *Endpoint) error {
+	return s.endpointTx(ctx, tenant, num, nil, func(t *tx, e *Endpoint) error {
+		if e.State == EndpointUnverified && e.Verify != VerifyNone {
+			return nil
+		}
 		e.State, e.Why = EndpointDisabled, why
 		return t.hold(num)
 	})
 }
 
 // endpointTx changes an endpoint under its lock, and raises its version.
-func (s *Store) endpointTx(ctx context.Context, tenant, num int64, change func(*tx, *Endpoint) error) (*Endpoint, error) {
+func (s *Store) endpointTx(ctx context.Context, tenant, num int64, once *Once, change func(*tx, *Endpoint) error) (*Endpoint, error) {
 	var e *Endpoint
 	err := s.write(ctx, func(t *tx) error {
-		row, err := t.LockEndpoint(t.ctx, num)
-		if err != nil {
-			return s.found(err)
-		}
-		if row.Tenant != tenant {
-			return ErrNotFound
-		}
-		if e, err = t.endpoint(row); err != nil {
-			return err
-		}
-		if err := change(t, e); err != nil {
-			return err
-		}
-		return t.changeEndpoint(e)
+		return t.once(tenant, once, func() error {
+			row, err := t.LockEndpoint(t.ctx, num)
+			if err != nil {
+				return s.found(err)
+			}
+			if row.Tenant != tenant {
+				return ErrNotFound
+			}
+			if e, err = t.endpoint(row); err != nil {
+				return err
+			}
+			if err := change(t, e); err != nil {
+				return err
+			}
+			return t.changeEndpoint(e)
+		})
 	})
 	if err != nil {
 		return nil, err

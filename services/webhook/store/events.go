@@ -241,7 +241,7 @@ func (s *Store) Event(ctx context.Context, tenant int64, id string) (*Event, err
 	return &e, nil
 }
 
-// FirstEvent returns the Seq of the oldest event that a tenant still has; 0 is none.
+// FirstEvent returns the Seq of the oldest event that a tenant still has; if it has none, that of the next one.
 func (s *Store) FirstEvent(ctx context.Context, tenant int64) (int64, error) {
 	seq, err := s.read.OldestEvent(ctx, tenant)
 	return seq, s.found(err)

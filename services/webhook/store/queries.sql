@@ -239,7 +239,7 @@ AND (type = sqlc.arg(type) OR sqlc.arg(type) = '') ORDER BY seq LIMIT sqlc.arg(m
 SELECT * FROM event WHERE tenant = $1 AND id = $2;
 
 -- name: OldestEvent :one
-SELECT CAST(COALESCE(MIN(seq), 0) AS BIGINT) FROM event WHERE tenant = $1;
+SELECT CAST(COALESCE(MIN(e.seq), (SELECT t.seq + 1 FROM tenant t WHERE t.num = $1)) AS BIGINT) FROM event e WHERE e.tenant = $1;
 
 -- name: DueAfter :many
 SELECT num, next_at FROM delivery WHERE endpoint = sqlc.arg(endpoint) AND state = 'queued' AND (next_at, num) > (sqlc.arg(next_at), sqlc.arg(num))

@@ -1830,7 +1830,7 @@ func (q *Queries) OldEvents(ctx context.Context, num int64, limit int32) ([]int6
 }
 
 const oldestEvent = `-- name: OldestEvent :one
-SELECT CAST(COALESCE(MIN(seq), 0) AS BIGINT) FROM event WHERE tenant = $1
+SELECT CAST(COALESCE(MIN(e.seq), (SELECT t.seq + 1 FROM tenant t WHERE t.num = $1)) AS BIGINT) FROM event e WHERE e.tenant = $1
 `
 
 func (q *Queries) OldestEvent(ctx context.Context, tenant int64) (int64, error) {
