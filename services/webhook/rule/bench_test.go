@@ -20,6 +20,7 @@ type crowd struct {
 	r     *rand.Rand
 	insts int
 	rules int
+	base  int64
 	next  int64 // id
 	old   int64 // the oldest that is there
 	price []market.Price
@@ -30,22 +31,24 @@ type crowd struct {
 	fires int
 }
 
-// middle is where the prices begin: 65,000.00. Limits lie within 50 % of it.
+// middle is where the prices begin: 65,000.00, or with more than a million rules on one the same with more decimals, so that
+// a tick passes as many limits. Limits lie within 50 % of it.
 const middle = 6_500_000
 
 func newCrowd(t testing.TB, insts, rules int) *crowd {
 	c := &crowd{p: rule.NewPartition(), r: rand.New(rand.NewPCG(1, 2)), insts: insts, rules: rules}
+	c.base = middle * int64(max(1, rules/insts/1_000_000))
 	f := newFeed(t)
 	for inst := range insts {
 		f.define(uint32(inst + 1))
-		f.trade(uint32(inst+1), middle, 1)
+		f.trade(uint32(inst+1), market.Price(c.base), 1)
 	}
 	for i := range f.events {
 		must(t, c.p.Apply(&f.events[i], &c.out))
 	}
 	c.price, c.seq = make([]market.Price, insts), make([]uint64, insts)
 	for i := range insts {
-		c.price[i], c.seq[i] = middle, 1
+		c.price[i], c.seq[i] = market.Price(c.base), 1
 	}
 	c.ev = f.events[len(f.events)-1]
 	c.trade = market.Trade{Head: market.Head{Epoch: 1, Time: f.now}, Size: 1, ID: market.NumericTradeID(1)}
@@ -57,10 +60,10 @@ func newCrowd(t testing.TB, insts, rules int) *crowd {
 
 // add adds a rule, of the kind that most are.
 func (c *crowd) add(t testing.TB) {
-	s := rule.Spec{Series: rule.Last, Op: rule.Op(c.r.IntN(4)), Limit: middle/2 + c.r.Int64N(middle)}
+	s := rule.Spec{Series: rule.Last, Op: rule.Op(c.r.IntN(4)), Limit: c.base/2 + c.r.Int64N(c.base)}
 	if s.Op >= rule.AtOrAbove { // of levels, those that are not there yet
 		s.Op = rule.AtOrAbove
-		if s.Limit < middle {
+		if s.Limit < c.base {
 			s.Op = rule.AtOrBelow
 		}
 	}
