@@ -18,7 +18,7 @@ import (
 // commit writes down what the events since the last commit did, and how far they go.
 func (o *owner) commit(ctx context.Context, applied []store.Applied) error {
 	c := store.Commit{
-		Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), Applied: applied,
+		Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), After: &o.saved, Applied: applied,
 	}
 	if err := o.events(ctx, &c); err != nil {
 		return err
@@ -30,7 +30,7 @@ func (o *owner) commit(ctx context.Context, applied []store.Applied) error {
 // commitBegin is the first commit of a partition that begins with the market as it is. Tenants whose alerts have missed
 // something are told.
 func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string) error {
-	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), Anew: true}
+	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), After: &o.saved, Anew: true}
 	if why != "" {
 		o.metrics.gaps.WithLabelValues(why).Inc()
 		missed, err := o.store.ActiveByTenant(ctx, o.partition)
@@ -67,7 +67,8 @@ func (o *owner) write(ctx context.Context, c *store.Commit) error {
 	o.metrics.commits.Observe(time.Since(began).Seconds())
 	o.metrics.fires.Add(float64(len(c.Fires) - len(c.Dropped)))
 	o.metrics.dropped.Add(float64(len(c.Dropped)))
-	o.saved, o.last, o.first = c.Offset, time.Now(), time.Time{}
+	o.saved = store.Checkpoint{LogID: c.LogID, Offset: c.Offset, Clock: c.Clock}
+	o.last, o.first = time.Now(), time.Time{}
 	o.broken = nil
 	o.out.Reset()
 	o.report()

@@ -16,6 +16,7 @@ type metrics struct {
 	late       *prometheus.GaugeVec
 	gaps       *prometheus.CounterVec
 	restarts   prometheus.Counter
+	unreadable prometheus.Counter
 	commits    prometheus.Histogram
 }
 
@@ -30,6 +31,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		late:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_late_trades", Help: "Trades older than their predecessor, which fire nothing, since the evaluation began."}, byPartition),
 		gaps:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "webhook_log_gaps_total", Help: "Times the place of the last commit was gone from md.events, by why."}, []string{"why"}),
 		restarts:   prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_evaluation_restarts_total", Help: "Times a partition's evaluation started over from its last commit, because something failed."}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_unreadable_records_total", Help: "Records of md.events that could not be read, and were left out."}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "webhook_commit_seconds", Help: "How long a commit of a batch's alerts took.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
@@ -37,10 +39,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.gaps, m.restarts, m.commits} {
+	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.gaps, m.restarts, m.unreadable, m.commits} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// forget takes a partition out of the metrics, which belongs to somebody else now.
+func (m *metrics) forget(partition string) {
+	for _, v := range []*prometheus.GaugeVec{m.rules, m.lag, m.late} {
+		v.DeleteLabelValues(partition)
+	}
 }

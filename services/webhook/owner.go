@@ -3,7 +3,6 @@ package webhook
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -52,9 +51,10 @@ type owner struct {
 	rules   *rule.Partition
 	out     rule.Output
 	reached int64               // last offset applied
-	saved   int64               // last offset committed
+	saved   store.Checkpoint    // the last commit
 	first   time.Time           // of the oldest fire that is not committed
 	last    time.Time           // when we last committed
+	said    time.Time           // when we last told of a record that can't be read
 	looked  time.Time           // for changes
 	broken  []store.EvalUpdate  // alerts that were found to be of no use
 	absent  map[string]struct{} // instruments that are not known yet, and have alerts
@@ -124,15 +124,26 @@ func (o *owner) follow(ctx context.Context) error {
 	}
 }
 
-// apply evaluates a batch.
+// apply evaluates a batch. A record that can't be read is left out, as every reader of md.events does: it would be the same
+// the next time, and what follows it shows a gap.
 func (o *owner) apply(b *stream.EventBatch) error {
 	var ev stream.Event
 	for b.Next(&ev) {
 		if err := o.rules.Apply(&ev, &o.out); err != nil {
-			return fmt.Errorf("offset %d: %w", ev.Offset, err)
+			o.unreadable(&ev, err)
 		}
 	}
 	return b.Err()
+}
+
+func (o *owner) unreadable(ev *stream.Event, err error) {
+	o.metrics.unreadable.Inc()
+	now := time.Now()
+	if now.Sub(o.said) < time.Second {
+		return // a log that is full of them must not fill ours
+	}
+	o.said = now
+	o.log.Error("a record of md.events can't be read", zap.Int("partition", o.partition), zap.Int64("offset", ev.Offset), zap.Error(err))
 }
 
 // settle takes over changed rules, between two batches, and commits when it is time to.
@@ -152,7 +163,7 @@ func (o *owner) settle(ctx context.Context, f *stream.Follower) error {
 	switch {
 	case len(applied) > 0, len(o.out.Fires) >= commitFires:
 	case len(o.out.Fires) > 0 && (!f.Buffered() || now.Sub(o.first) >= commitAfter):
-	case o.reached > o.saved && now.Sub(o.last) >= commitEvery:
+	case o.reached > o.saved.Offset && now.Sub(o.last) >= commitEvery:
 	default:
 		return nil
 	}

@@ -160,3 +160,16 @@ func TestRescaledWhileFiring(t *testing.T) {
 		}
 	})
 }
+
+// A record that nobody can read is left out; the alerts go on.
+func TestUnreadableRecord(t *testing.T) {
+	onBench(t, `{"series":"last","op":"crosses_above","limit":"150"}`, func(b *bench) {
+		var trade market.Trade
+		trade.Head = market.Head{Inst: 1, Epoch: testEpoch, Seq: 1}
+		b.w.trade(t, 10_000, wire.AppendTrade(nil, &trade)[:30])
+		b.w.trade(t, 20_000)
+		if f := b.fired(t, 1)[0]; f.Value != "200" {
+			t.Errorf("fired %+v", f)
+		}
+	})
+}

@@ -34,6 +34,7 @@ func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.saved = at
 	if err := o.store.Images(ctx, o.partition, func(_ uint32, image []byte) error {
 		return o.rules.Restore(at.Offset, image)
 	}); err != nil {
@@ -72,7 +73,7 @@ func (o *owner) resume(ctx context.Context, from, checkpoint int64) (*stream.Fol
 		f.Close()
 		return nil, err
 	}
-	o.reached, o.saved = checkpoint, checkpoint
+	o.reached = checkpoint
 	return f, nil
 }
 
@@ -124,7 +125,7 @@ func (o *owner) replay(ctx context.Context, f *stream.Follower, end int64) error
 		}
 		for b.Next(&ev) {
 			if err := o.rules.Replay(&ev); err != nil {
-				return fmt.Errorf("offset %d: %w", ev.Offset, err)
+				o.unreadable(&ev, err)
 			}
 		}
 		if err := b.Err(); err != nil {

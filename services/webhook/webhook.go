@@ -189,7 +189,10 @@ func (s *Service) evaluate(ctx context.Context, st *store.Store, l store.Lease) 
 		s.metrics.partitions.Dec()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.owners, l.N)
+		if s.owners[l.N] == o { // the lease may have come back meanwhile
+			delete(s.owners, l.N)
+			s.metrics.forget(o.label())
+		}
 	}()
 	return o.run(ctx)
 }

@@ -50,7 +50,8 @@ type Commit struct {
 	LogID       string
 	Offset      int64
 	Clock       market.Time
-	Anew        bool // the partition's former images are of no use any more
+	After       *Checkpoint // that this one goes on from; nil: any
+	Anew        bool        // the partition's former images are of no use any more
 	Images      []Image
 	Instruments []Instrument
 	Applied     []Applied // before Evals and Fires
@@ -243,6 +244,15 @@ func (t *tx) commit(c *Commit) error {
 	if err != nil {
 		return err
 	}
+	if c.After != nil {
+		n, err := t.MoveCheckpoint(t.ctx, query.MoveCheckpointParams{
+			Part: int32(c.Partition), LogID: c.LogID, Place: c.Offset, Clock: int64(c.Clock), FromLog: c.After.LogID, FromPlace: c.After.Offset,
+		})
+		if err == nil && n == 0 {
+			err = ErrMoved
+		}
+		return err
+	}
 	return t.SetCheckpoint(t.ctx, query.SetCheckpointParams{Part: int32(c.Partition), LogID: c.LogID, Place: c.Offset, Clock: int64(c.Clock)})
 }
 
@@ -276,7 +286,11 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 	applied, evals, last := byAlert(c.Applied, func(a *Applied) int64 { return a.Alert }), byAlert(c.Evals, func(e *EvalUpdate) int64 { return e.Alert }), map[int64]int64{}
 	for i := range c.Fires {
 		if e := &c.Fires[i]; e.Alert != 0 {
-			last[e.Alert] = max(last[e.Alert], micros(e.Created))
+			at := micros(e.Created)
+			if e.Type != TypeAlertFired {
+				at = 0 // it has ended without
+			}
+			last[e.Alert] = max(last[e.Alert], at)
 		}
 	}
 	var nums []int64
@@ -316,7 +330,7 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 			if at, ok := last[row.Num]; ok {
 				active := AlertState(row.State) == AlertActive
 				m.fired[row.Num] = fired{tenant: row.Tenant, inst: row.Inst, endpoints: row.Endpoints, active: active}
-				if active {
+				if active && at != 0 {
 					row.LastFire = at
 				}
 			}

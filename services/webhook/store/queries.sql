@@ -212,6 +212,11 @@ SELECT tenant, COUNT(*) AS alerts FROM alert WHERE part = $1 AND state = 'active
 -- name: Checkpoint :one
 SELECT * FROM checkpoint WHERE part = $1;
 
+-- name: MoveCheckpoint :execrows
+INSERT INTO checkpoint (part, log_id, place, clock) VALUES (sqlc.arg(part), sqlc.arg(log_id), sqlc.arg(place), sqlc.arg(clock))
+ON CONFLICT (part) DO UPDATE SET log_id = excluded.log_id, place = excluded.place, clock = excluded.clock
+WHERE checkpoint.log_id = sqlc.arg(from_log) AND checkpoint.place = sqlc.arg(from_place);
+
 -- name: SetCheckpoint :exec
 INSERT INTO checkpoint (part, log_id, place, clock) VALUES ($1, $2, $3, $4)
 ON CONFLICT (part) DO UPDATE SET log_id = excluded.log_id, place = excluded.place, clock = excluded.clock;

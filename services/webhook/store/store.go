@@ -32,6 +32,7 @@ type Config struct {
 var (
 	ErrNotFound = errors.New("not found")
 	ErrFenced   = errors.New("the lease has another owner")
+	ErrMoved    = errors.New("the checkpoint is not where the commit goes on from: an earlier one that seemed to fail has been taken")
 	ErrExists   = errors.New("exists already")
 	ErrState    = errors.New("not possible in this state")
 	ErrFull     = errors.New("no room left on the disk of the database: make room there, or move its folder; nothing was written, and what was tried will be tried again")

@@ -375,3 +375,48 @@ func TestPrivateFiles(t *testing.T) {
 		}
 	}
 }
+
+// A commit that seemed to fail may have been taken all the same. What goes on from before it is refused.
+func TestMovedCheckpoint(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		s := open()
+		l := lease(t, s, store.KindPartition, 1)[0]
+		commit := func(after store.Checkpoint, to int64, want error) {
+			t.Helper()
+			err := s.Commit(t.Context(), &store.Commit{Lease: l, LogID: "log", Offset: to, Clock: 5, After: &after})
+			if !errors.Is(err, want) {
+				t.Errorf("from %+v to %d: %v, want %v", after, to, err, want)
+			}
+		}
+		at, err := s.Checkpoint(t.Context(), 0)
+		must(t, err)
+		commit(at, 10, nil)
+		commit(at, 8, store.ErrMoved)
+		at, err = s.Checkpoint(t.Context(), 0)
+		must(t, err)
+		commit(at, 11, nil)
+		commit(at, 11, store.ErrMoved)
+		if at, err = s.Checkpoint(t.Context(), 0); err != nil || at.Offset != 11 {
+			t.Errorf("%+v, %v", at, err)
+		}
+	})
+}
+
+// An alert that ends without firing has not fired.
+func TestExpiredHasNotFired(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		s := open()
+		tn := tenant(t, s)
+		a := inPartitions(t, s, tn, 1)[0]
+		ev := store.Event{Type: store.TypeAlertExpired, Alert: a.Num, Tenant: tn, Body: []byte("{}")}
+		must(t, s.Commit(t.Context(), &store.Commit{
+			Lease: lease(t, s, store.KindPartition, 1)[0], LogID: "log", Fires: []store.Event{ev},
+			Evals: []store.EvalUpdate{{Alert: a.Num, State: store.AlertExpired}},
+		}))
+		a, err := s.Alert(t.Context(), tn, a.Num)
+		must(t, err)
+		if a.State != store.AlertExpired || !a.LastFire.IsZero() {
+			t.Errorf("it is %s, and last fired %v", a.State, a.LastFire)
+		}
+	})
+}

@@ -1773,6 +1773,36 @@ func (q *Queries) Members(ctx context.Context, kind string, until int64) ([]int6
 	return items, nil
 }
 
+const moveCheckpoint = `-- name: MoveCheckpoint :execrows
+INSERT INTO checkpoint (part, log_id, place, clock) VALUES ($1, $2, $3, $4)
+ON CONFLICT (part) DO UPDATE SET log_id = excluded.log_id, place = excluded.place, clock = excluded.clock
+WHERE checkpoint.log_id = $5 AND checkpoint.place = $6
+`
+
+type MoveCheckpointParams struct {
+	Part      int32
+	LogID     string
+	Place     int64
+	Clock     int64
+	FromLog   string
+	FromPlace int64
+}
+
+func (q *Queries) MoveCheckpoint(ctx context.Context, arg MoveCheckpointParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, moveCheckpoint,
+		arg.Part,
+		arg.LogID,
+		arg.Place,
+		arg.Clock,
+		arg.FromLog,
+		arg.FromPlace,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const oldDeliveries = `-- name: OldDeliveries :many
 
 SELECT num FROM delivery WHERE num < $1 AND state IN ('delivered', 'exhausted', 'cancelled', 'held') ORDER BY num LIMIT $2
