@@ -57,7 +57,7 @@ func server(t *testing.T, answers map[string]any) (addr string, asked func() []s
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		mu.Lock()
-		requests = append(requests, r.Method+" "+r.URL.String()+" "+r.Header.Get("Authorization")+" "+string(body))
+		requests = append(requests, r.Method+" "+r.URL.String()+" "+r.Header.Get("Authorization")+r.Header.Get("Tickwire-Tenant")+" "+string(body))
 		mu.Unlock()
 		a, ok := answers[r.Method+" "+r.URL.Path]
 		if !ok {
@@ -91,11 +91,11 @@ func TestCreate(t *testing.T) {
 		"valid_from": map[string]string{"value": "0.3\x1b]0;x\a"},
 	}})
 	out, err := command(t, "create", "BTC-USDT", "change_pct", "at_or_below", "-2.5", "--window", "1h", "--recurring", "--hysteresis", "0.5", "--cooldown=5m", "--hold-for", "30s",
-		"--expires", "2040-01-01T00:00:00Z", "--endpoint", "ep_1,ep_2", "--name", "a, b", "--label", "x", "--metadata", `{"a":1}`, "--addr", addr, "--key", "tw_live_x")
+		"--expires", "2040-01-01T00:00:00Z", "--endpoint", "ep_1,ep_2", "--name", "a, b", "--label", "x", "--metadata", `{"a":1}`, "--addr", addr, "--key", "tw_live_x", "--tenant", ":ten_1")
 	if err != nil || out != `al_1  BTC-USDT change_pct(1h) at_or_below -2.5, recurring  (active; change_pct was 0.3\u001b]0;x\u0007)`+"\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	want := `POST /v1/alerts Bearer tw_live_x {"sym":"BTC-USDT","rule":{"series":"change_pct","window":"1h","op":"at_or_below","limit":"-2.5","mode":"recurring","hysteresis":"0.5","cooldown":"5m","hold_for":"30s","expires_at":"2040-01-01T00:00:00Z"},"name":"a, b","endpoints":["ep_1","ep_2"],"labels":["x"],"metadata":{"a":1}}`
+	want := `POST /v1/alerts Bearer tw_live_x:ten_1 {"sym":"BTC-USDT","rule":{"series":"change_pct","window":"1h","op":"at_or_below","limit":"-2.5","mode":"recurring","hysteresis":"0.5","cooldown":"5m","hold_for":"30s","expires_at":"2040-01-01T00:00:00Z"},"name":"a, b","endpoints":["ep_1","ep_2"],"labels":["x"],"metadata":{"a":1}}`
 	if got := asked(); len(got) != 1 || got[0] != want {
 		t.Errorf("%q", got)
 	}

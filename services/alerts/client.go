@@ -23,8 +23,9 @@ import (
 
 // API says where the alerts API is, and who asks.
 type API struct {
-	Addr string // host:port, or an http:// or https:// URL
-	Key  string // empty: for a server that needs none
+	Addr   string // host:port, or an http:// or https:// URL
+	Key    string // empty: for a server that needs none
+	Tenant string // whose alerts, when Key is the admin token
 }
 
 func defaultAPI() API { return API{Addr: "127.0.0.1:8082"} }
@@ -32,6 +33,7 @@ func defaultAPI() API { return API{Addr: "127.0.0.1:8082"} }
 func (c *API) registerFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Addr, "addr", c.Addr, "`ADDRESS` of the alerts API: host:port, or an http:// or https:// URL")
 	fs.StringVar(&c.Key, "key", c.Key, "API `KEY` (tw_live_…) for a server that asks for one; on a shared machine rather by TICKWIRE_KEY, where ps does not show it")
+	fs.StringVar(&c.Tenant, "tenant", c.Tenant, "`ID` of the tenant, when the key is the admin token")
 }
 
 // UsageError is a command line that can't be run as it stands.
@@ -104,6 +106,9 @@ func (c *API) ask(ctx context.Context, method, path string, body, into any) erro
 	}
 	if c.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Key)
+	}
+	if c.Tenant != "" {
+		req.Header.Set("Tickwire-Tenant", c.Tenant)
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
