@@ -241,6 +241,9 @@ func (a *api) createMany(c *call, r *alertReader) (*answer, error) {
 			return reply(fasthttp.StatusOK, bulk{rows})
 		}
 	}
+	if len(good) == 0 { // nothing is made, and nothing is to be remembered
+		return reply(fasthttp.StatusOK, bulk{rows})
+	}
 	out, err := c.once(func(o *store.Once) error {
 		return a.deps.Store.CreateAlerts(c.ctx, c.tenant.Num, good, o)
 	}, tell(func(al *store.Alert) *store.Alert { return al }))

@@ -188,6 +188,7 @@ func (t *tx) finish(outcomes []Outcome) error {
 	byDelivery := make(map[int64]*Outcome, len(outcomes))
 	health := map[int64]*Health{}
 	disable := map[int64]string{}
+	holding := map[int64]bool{}
 	tenants, endpoints := map[int64]struct{}{}, map[int64]struct{}{}
 	var events []*Event
 	for i := range outcomes {
@@ -201,6 +202,9 @@ func (t *tx) finish(outcomes []Outcome) error {
 		if o.Disable != "" {
 			disable[o.Endpoint] = o.Disable
 		}
+		if o.State == DeliveryHeld {
+			holding[o.Endpoint] = true
+		}
 		endpoints[o.Endpoint] = struct{}{}
 		for j := range o.Events {
 			events = append(events, &o.Events[j])
@@ -213,14 +217,23 @@ func (t *tx) finish(outcomes []Outcome) error {
 			return fmt.Errorf("tenant %d: %w", tenant, t.s.found(err))
 		}
 	}
-	ordered, err := t.lockOrdered(endpoints, disable)
+	ordered, err := t.lockOrdered(endpoints, disable, holding)
 	if err != nil {
 		return err
+	}
+	for i := range outcomes {
+		// The sender may not know yet that the endpoint has been enabled. Nobody would release what is held for it from now on.
+		if o := &outcomes[i]; o.State == DeliveryHeld && !holding[o.Endpoint] {
+			o.State = DeliveryQueued
+		}
 	}
 	if err := t.moveDeliveries(byDelivery, ordered); err != nil {
 		return err
 	}
 	for _, endpoint := range slices.Sorted(maps.Keys(health)) {
+		if _, there := ordered[endpoint]; !there {
+			continue // deleted meanwhile
+		}
 		if err := t.putHealth(endpoint, health[endpoint]); err != nil {
 			return err
 		}
@@ -233,8 +246,9 @@ func (t *tx) finish(outcomes []Outcome) error {
 	return t.addEvents(events, &moved{})
 }
 
-// lockOrdered locks endpoints that are to be disabled or that have turns, and tells the latter.
-func (t *tx) lockOrdered(endpoints map[int64]struct{}, disable map[int64]string) (map[int64]bool, error) {
+// lockOrdered locks endpoints that are to be disabled, that something is to be held for, or that have turns, and tells the last of
+// these. It takes out of holding those that are enabled and stay so.
+func (t *tx) lockOrdered(endpoints map[int64]struct{}, disable map[int64]string, holding map[int64]bool) (map[int64]bool, error) {
 	ordered := map[int64]bool{}
 	for _, num := range slices.Sorted(maps.Keys(endpoints)) {
 		ordering, err := t.OrderingOf(t.ctx, num)
@@ -244,9 +258,13 @@ func (t *tx) lockOrdered(endpoints map[int64]struct{}, disable map[int64]string)
 			return nil, err
 		}
 		ordered[num] = Ordering(ordering) != OrderNone
-		if ordered[num] || disable[num] != "" {
-			if _, err := t.LockEndpoint(t.ctx, num); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		if ordered[num] || disable[num] != "" || holding[num] {
+			row, err := t.LockEndpoint(t.ctx, num)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return nil, err
+			}
+			if holding[num] && disable[num] == "" && err == nil && EndpointState(row.State) == EndpointEnabled {
+				holding[num] = false
 			}
 		}
 	}

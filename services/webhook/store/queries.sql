@@ -315,8 +315,10 @@ SELECT * FROM replay WHERE tenant = $1 AND num = $2;
 -- name: Replays :many
 SELECT * FROM replay WHERE tenant = $1 AND num < $2 ORDER BY num DESC LIMIT $3;
 
+-- The tenants take turns by chance, whatever the number of their replays.
 -- name: LockRunningReplay :one
-SELECT * FROM replay WHERE state = 'running' ORDER BY num LIMIT 1 FOR UPDATE SKIP LOCKED;
+SELECT * FROM replay WHERE num IN (SELECT MIN(r.num) FROM replay r WHERE r.state = 'running' GROUP BY r.tenant)
+ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: SetReplay :exec
 UPDATE replay SET state = $2, matched = $3, place = $4, finished = $5 WHERE num = $1;

@@ -1682,9 +1682,11 @@ func (q *Queries) LockEndpoint(ctx context.Context, num int64) (Endpoint, error)
 }
 
 const lockRunningReplay = `-- name: LockRunningReplay :one
-SELECT num, tenant, endpoint, states, type, from_at, to_at, state, matched, place, created, finished FROM replay WHERE state = 'running' ORDER BY num LIMIT 1 FOR UPDATE SKIP LOCKED
+SELECT num, tenant, endpoint, states, type, from_at, to_at, state, matched, place, created, finished FROM replay WHERE num IN (SELECT MIN(r.num) FROM replay r WHERE r.state = 'running' GROUP BY r.tenant)
+ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED
 `
 
+// The tenants take turns by chance, whatever the number of their replays.
 func (q *Queries) LockRunningReplay(ctx context.Context) (Replay, error) {
 	row := q.db.QueryRowContext(ctx, lockRunningReplay)
 	var i Replay
@@ -1863,8 +1865,8 @@ const oldestEvent = `-- name: OldestEvent :one
 SELECT CAST(COALESCE(MIN(e.seq), (SELECT t.seq + 1 FROM tenant t WHERE t.num = $1)) AS BIGINT) FROM event e WHERE e.tenant = $1
 `
 
-func (q *Queries) OldestEvent(ctx context.Context, tenant int64) (int64, error) {
-	row := q.db.QueryRowContext(ctx, oldestEvent, tenant)
+func (q *Queries) OldestEvent(ctx context.Context, num int64) (int64, error) {
+	row := q.db.QueryRowContext(ctx, oldestEvent, num)
 	var column_1 int64
 	err := row.Scan(&column_1)
 	return column_1, err
