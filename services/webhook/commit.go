@@ -57,7 +57,6 @@ func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string
 
 // write commits, and begins anew with what is to be committed.
 func (o *owner) write(ctx context.Context, c *store.Commit) error {
-	c.Evals = append(c.Evals, o.broken...)
 	began := time.Now()
 	o.at("committing")
 	if err := o.store.Commit(ctx, c); err != nil {
@@ -69,7 +68,6 @@ func (o *owner) write(ctx context.Context, c *store.Commit) error {
 	o.metrics.dropped.Add(float64(len(c.Dropped)))
 	o.saved = store.Checkpoint{LogID: c.LogID, Offset: c.Offset, Clock: c.Clock}
 	o.last, o.first = time.Now(), time.Time{}
-	o.broken = nil
 	o.out.Reset()
 	o.report()
 	return nil

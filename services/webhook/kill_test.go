@@ -83,7 +83,7 @@ func (w *logWriter) define(sym string) {
 func (w *logWriter) trades(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		for range 1 + w.rnd.IntN(4) {
+		for range min(w.known, 1) * (1 + w.rnd.IntN(4)) {
 			i := w.rnd.IntN(w.known)
 			middle := market.Price(10_000 * (i + 1))
 			w.price[i] += market.Price(w.rnd.IntN(11)-5) + (middle-w.price[i])/8

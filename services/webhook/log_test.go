@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/pkg/wire"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
@@ -15,19 +17,13 @@ import (
 // A log that was made anew may number its instruments otherwise, and have some of them later. Alerts go on with the instrument
 // of their name, as soon as there is one, also when the service was started again before that.
 func TestAnotherLog(t *testing.T) {
-	open := func() *stream.Cluster {
-		cluster, err := stream.Open(stream.Config{Brokers: []string{testkit.Broker(t).Addr()}})
-		must(t, err)
-		t.Cleanup(cluster.Close)
-		return cluster
-	}
 	cfg := testConfig(t)
 	tenant := seedGap(t, cfg)
-	old := open()
+	old := testCluster(t)
 	newLogWriter(t, old).trades(t, 20)
 	activate(t, cfg, old, tenant, 2)
 
-	cluster := open()
+	cluster := testCluster(t)
 	w := newLogWriterOf(t, cluster, "SYM-2")
 	w.trades(t, 1)
 	name, err := cluster.LogID(t.Context())
@@ -81,4 +77,42 @@ func TestAnotherLog(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An alert that can't go on after a gap ends, and its tenant is told.
+func TestEndedInGap(t *testing.T) {
+	cfg := testConfig(t)
+	tenant := seedGap(t, cfg)
+	old := testCluster(t)
+	newLogWriter(t, old)
+	activate(t, cfg, old, tenant, 2)
+	cluster := testCluster(t)
+	w := newLogWriterOf(t, cluster)
+	gone := market.Status{State: market.Delisted, Book: market.Stale, Why: market.Start}
+	gone.Head = market.Head{Inst: 1, Epoch: testEpoch, Seq: 1, Time: market.FromTime(time.Now())}
+	gone.Instrument = market.Instrument{ID: 1, Sym: "SYM-1", Source: "test", Symbol: "S", PriceScale: 2, SizeScale: 3}
+	w.o.Events.Add(wire.AppendStatus(nil, &gone))
+	w.trades(t, 1)
+	with(t, cfg, cluster, func(s *Service) {
+		testkit.Eventually(t, 10*time.Second, func() error {
+			events, err := s.st.Events(t.Context(), store.EventFilter{Tenant: tenant, Type: store.TypeAlertEnded, Limit: 100})
+			if err == nil && len(events) != 2 {
+				err = fmt.Errorf("%d events", len(events))
+			}
+			return err
+		})
+		ended, err := s.st.Alerts(t.Context(), store.AlertFilter{Tenant: tenant, State: store.AlertEnded, Page: store.Page{Limit: 10}})
+		must(t, err)
+		if len(ended) != 2 {
+			t.Errorf("%d alerts have ended", len(ended))
+		}
+	})
+}
+
+func testCluster(t *testing.T) *stream.Cluster {
+	t.Helper()
+	cluster, err := stream.Open(stream.Config{Brokers: []string{testkit.Broker(t).Addr()}})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	return cluster
 }

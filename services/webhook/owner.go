@@ -56,7 +56,6 @@ type owner struct {
 	last    time.Time           // when we last committed
 	said    time.Time           // when we last told of a record that can't be read
 	looked  time.Time           // for changes
-	broken  []store.EvalUpdate  // alerts that were found to be of no use
 	absent  map[string]struct{} // instruments that are not known yet, and have alerts
 }
 

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tickwire/tickwire/pkg/market"
-	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
@@ -30,9 +29,7 @@ type bench struct {
 // onBench runs do beside a service. The price is at 100.00.
 func onBench(t *testing.T, rule string, do func(b *bench)) {
 	t.Helper()
-	cluster, err := stream.Open(stream.Config{Brokers: []string{testkit.Broker(t).Addr()}})
-	must(t, err)
-	t.Cleanup(cluster.Close)
+	cluster := testCluster(t)
 	b := &bench{w: newLogWriterOf(t, cluster, "SYM-1")}
 	cfg := testConfig(t)
 	st := openDatabase(t, cfg)

@@ -23,7 +23,7 @@ const (
 // Without such a place, or when the log no longer holds it, it begins with the market as it is now: then every rule has a
 // gap.
 func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
-	o.rules, o.out, o.broken = rule.NewPartition(), rule.Output{}, nil
+	o.rules, o.out = rule.NewPartition(), rule.Output{}
 	o.absent = make(map[string]struct{})
 	o.first, o.looked, o.last = time.Time{}, time.Time{}, time.Now()
 	var err error
@@ -88,7 +88,8 @@ func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*st
 			return nil, err
 		}
 	}
-	o.rules, o.broken = rule.NewPartition(), nil
+	o.rules = rule.NewPartition()
+	o.out.Reset()
 	clear(o.absent)
 	f, err := o.cluster.Begin(ctx, o.partition, 0, o.rules.Snapshot)
 	if err != nil {
@@ -150,7 +151,11 @@ func (o *owner) addAll(ctx context.Context, of map[string]struct{}) error {
 			o.absent[a.Sym] = struct{}{}
 		case err != nil:
 			o.unfit(a, err)
-			o.broken = append(o.broken, store.EvalUpdate{Alert: a.Num, Eval: a.Eval, State: store.AlertEnded})
+			end := rule.Change{Rule: a.Num, State: rule.State{ArmSeq: a.Eval.ArmSeq}, Ended: rule.Rescaled}
+			if errors.Is(err, rule.ErrDelisted) {
+				end.Ended = rule.Delisted
+			}
+			o.out.Changes = append(o.out.Changes, end)
 		}
 		return nil
 	})
