@@ -86,10 +86,14 @@ func (o *owner) take(c *store.Commit, most int, olderThan market.Time) {
 		c.Images = append(c.Images, store.Image{Inst: inst, Data: bytes.Clone(image)})
 	})
 	o.rules.Instruments(func(s market.Status) {
-		c.Instruments = append(c.Instruments, store.Instrument{
+		in := store.Instrument{
 			Sym: s.Instrument.Sym, Inst: s.Instrument.ID, Partition: o.partition,
 			PriceScale: s.Instrument.PriceScale, SizeScale: s.Instrument.SizeScale, State: s.State.String(),
-		})
+		}
+		if o.told[in.Inst] != in {
+			o.told[in.Inst] = in
+			c.Instruments = append(c.Instruments, in)
+		}
 	})
 }
 

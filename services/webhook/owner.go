@@ -50,13 +50,14 @@ type owner struct {
 	logID   string
 	rules   *rule.Partition
 	out     rule.Output
-	reached int64               // last offset applied
-	saved   store.Checkpoint    // the last commit
-	first   time.Time           // of the oldest fire that is not committed
-	last    time.Time           // when we last committed
-	said    time.Time           // when we last told of a record that can't be read
-	looked  time.Time           // for changes
-	absent  map[string]struct{} // instruments that are not known yet, and have alerts
+	reached int64                       // last offset applied
+	saved   store.Checkpoint            // the last commit
+	first   time.Time                   // of the oldest fire that is not committed
+	last    time.Time                   // when we last committed
+	said    time.Time                   // when we last told of a record that can't be read
+	looked  time.Time                   // for changes
+	told    map[uint32]store.Instrument // what the database knows of the instruments
+	absent  map[string]struct{}         // instruments that are not known yet, and have alerts
 }
 
 // run evaluates until ctx ends or the lease is lost.

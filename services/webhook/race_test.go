@@ -12,8 +12,10 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
 	"github.com/tickwire/tickwire/services/internal/testkit"
+	"github.com/tickwire/tickwire/services/webhook/rule"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
 
@@ -27,7 +29,7 @@ type bench struct {
 }
 
 // onBench runs do beside a service. The price is at 100.00.
-func onBench(t *testing.T, rule string, do func(b *bench)) {
+func onBench(t *testing.T, text string, do func(b *bench)) {
 	t.Helper()
 	cluster := testCluster(t)
 	b := &bench{w: newLogWriterOf(t, cluster, "SYM-1")}
@@ -35,7 +37,7 @@ func onBench(t *testing.T, rule string, do func(b *bench)) {
 	st := openDatabase(t, cfg)
 	ten := &store.Tenant{Name: "t"}
 	must(t, st.CreateTenant(t.Context(), ten, nil))
-	a := &store.Alert{Sym: "SYM-1", Inst: 1, Rule: rule}
+	a := &store.Alert{Sym: "SYM-1", Inst: 1, Rule: text}
 	must(t, st.CreateAlerts(t.Context(), ten.Num, []*store.Alert{a}, nil))
 	must(t, st.Close())
 	b.tenant, b.alert = ten.Num, a.Num
@@ -169,4 +171,22 @@ func TestUnreadableRecord(t *testing.T) {
 			t.Errorf("fired %+v", f)
 		}
 	})
+}
+
+// A commit has the instruments that are new, or not as they were.
+func TestInstrumentsOfCommits(t *testing.T) {
+	o := &owner{rules: rule.NewPartition(), told: map[uint32]store.Instrument{}}
+	for i, want := range []int{1, 0, 1, 0} {
+		s := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
+		s.Head = market.Head{Inst: 1, Epoch: testEpoch, Seq: uint64(i + 1)}
+		s.Instrument = market.Instrument{ID: 1, Sym: "SYM-1", Source: "test", Symbol: "S", PriceScale: uint8(2 + i/2), SizeScale: 3}
+		ev := stream.Event{Offset: int64(i), Time: 1, Template: wire.TemplateStatus, Value: wire.AppendStatus(nil, &s)}
+		var out rule.Output
+		must(t, o.rules.Apply(&ev, &out))
+		var c store.Commit
+		o.take(&c, 0, 0)
+		if len(c.Instruments) != want {
+			t.Errorf("%d: %+v", i, c.Instruments)
+		}
+	}
 }

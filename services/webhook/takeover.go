@@ -24,7 +24,7 @@ const (
 // gap.
 func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 	o.rules, o.out = rule.NewPartition(), rule.Output{}
-	o.absent = make(map[string]struct{})
+	o.absent, o.told = make(map[string]struct{}), make(map[uint32]store.Instrument)
 	o.first, o.looked, o.last = time.Time{}, time.Time{}, time.Now()
 	var err error
 	if o.logID, err = o.cluster.LogID(ctx); err != nil {
