@@ -170,22 +170,28 @@ func scanAlert(rows *sql.Rows) (a query.Alert, err error) {
 	return a, err
 }
 
+var waitingAlerts = newBulk("SELECT num FROM alert WHERE num IN {list} AND version > applied", "")
+
 // AwaitApplied waits until the owners have taken over the alerts as they are now, or ctx ends. It returns ctx's error then.
 func (s *Store) AwaitApplied(ctx context.Context, alerts []int64) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	waiting := slices.Clone(alerts)
-	for {
-		found, err := s.AlertsByNum(ctx, waiting)
-		if err != nil {
+	waiting := alerts
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		var still []int64
+		err := s.rows(ctx, s.db.reader(), waitingAlerts, waiting, func(rows *sql.Rows) error {
+			var n int64
+			err := rows.Scan(&n)
+			still = append(still, n)
 			return err
+		})
+		if err != nil {
+			return s.db.cause(err)
 		}
-		waiting = slices.DeleteFunc(waiting, func(n int64) bool { return found[n] == nil || found[n].Applied >= found[n].Version })
-		if len(waiting) == 0 {
+		if len(still) == 0 {
 			return nil
 		}
+		waiting = still
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -29,13 +29,13 @@ func TestPlans(t *testing.T) {
 	statements := map[string]string{
 		"alertsByNum": alertsByNum.sized[0](), "lockAlerts": lockAlerts.sized[0](), "moveEvals": moveEvals.sized[0](), "moveAlerts": moveAlerts.sized[0](),
 		"jobsByNum": jobsByNum.sized[0](), "lockDeliveries": lockDeliveries.sized[0](), "moveDeliveries": moveDeliveries.sized[0](),
-		"assignBatch": assignBatch.sized[0](), "dropAttempts": dropAttempts.sized[0](), "dropDeliveries": dropDeliveries.sized[0](), "dropEvents": dropEvents.sized[0](),
+		"assignBatch": assignBatch.sized[0](), "dropAttempts": dropAttempts.sized[0](), "dropDeliveries": dropDeliveries.sized[0](), "dropEvents": dropEvents.sized[0](), "waitingAlerts": waitingAlerts.sized[0](),
 	}
 	for _, m := range regexp.MustCompile("(?s)`(-- name: (\\w+) .*?)`").FindAllStringSubmatch(string(made), -1) {
 		statements[m[2]] = m[1]
 	}
-	if n := strings.Count(string(text), "-- name: "); len(statements) != n+11 {
-		t.Errorf("%d statements, want %d", len(statements), n+11)
+	if n := strings.Count(string(text), "-- name: "); len(statements) != n+12 {
+		t.Errorf("%d statements, want %d", len(statements), n+12)
 	}
 	small := regexp.MustCompile(`^SCAN (setting|counter|member|lease|l|tenant|instrument|replay|r|secret|s|endpoint|v|\d+ CONSTANT ROWS?|\d+-ROW VALUES CLAUSE|CONSTANT ROW)\b`)
 	for name, text := range statements {

@@ -420,3 +420,28 @@ func TestExpiredHasNotFired(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitApplied waits for the owner, and not for longer than it may.
+func TestAwaitApplied(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		s := open()
+		tn := tenant(t, s)
+		l := lease(t, s, store.KindPartition, 1)[0]
+		a := alerts(t, s, tn, 1)[0]
+		short, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		wantErr(t, s.AwaitApplied(short, []int64{a.Num}), context.DeadlineExceeded)
+		done := make(chan error, 1)
+		go func() { done <- s.AwaitApplied(t.Context(), []int64{a.Num}) }()
+		activate(t, s, l)
+		must(t, <-done)
+		_, err := s.UpdateAlert(t.Context(), tn, a.Num, func(a *store.Alert) error { a.Name = "other"; return nil })
+		must(t, err)
+		must(t, s.AwaitApplied(t.Context(), []int64{a.Num})) // a name is nothing that an owner must know
+		now, err := s.Alert(t.Context(), tn, a.Num)
+		must(t, err)
+		if now.State != store.AlertActive || now.Version != 1 || now.Name != "other" {
+			t.Errorf("alert: %+v", now)
+		}
+	})
+}
