@@ -105,7 +105,7 @@ func addEvents(t testing.TB, st *store.Store, tenant int64, n int) {
 		for i := range list {
 			id := store.FormatID(store.EventPrefix, store.NewID())
 			list[i] = store.Event{
-				ID: id, Tenant: tenant, Type: store.TypeAlertFired, Sym: "BTC-USDT", Created: time.Now(),
+				ID: id, Tenant: tenant, Type: store.TypeAlertFired, Alert: int64(i%5 + 1), Sym: "BTC-USDT", Created: time.Now(),
 				Body: []byte(`{"id":"` + id + `","type":"alert.fired","timestamp":"2026-01-02T03:04:05Z","data":{"object":{"sym":"BTC-USDT","series":"last","limit":"65000.5","value":"65001.0","arm_seq":1}}}`),
 			}
 		}
@@ -232,7 +232,7 @@ func countQueued(t *testing.T, st *store.Store, tenant int64) int {
 	return len(list)
 }
 
-// checkArrived: each event has arrived alone at /a and /c, and in one batch at /b.
+// checkArrived: each event has arrived alone at /a and /c, there in the order of its alert, and in one batch at /b.
 func checkArrived(t *testing.T, st *store.Store, tenant int64, events int, in *inbox) {
 	t.Helper()
 	in.mu.Lock()
@@ -250,7 +250,17 @@ func checkArrived(t *testing.T, st *store.Store, tenant int64, events int, in *i
 			batches = append(batches, b...)
 		}
 	}
+	first := map[string]int{} // when each arrived first
+	for i, id := range in.order {
+		first[id] = i
+	}
+	last := map[int64]int{}
 	for _, ev := range list {
+		if at := first["/c"+ev.ID]; at < last[ev.Alert] {
+			t.Errorf("%s overtook an earlier one of its alert", ev.ID)
+		} else {
+			last[ev.Alert] = at
+		}
 		for _, path := range []string{"/a", "/c"} {
 			if got := in.bodies[path+ev.ID]; !bytes.Equal(got, ev.Body) {
 				t.Errorf("%s at %s: got %q", ev.ID, path, got)
@@ -283,8 +293,11 @@ func TestInstances(t *testing.T) {
 	defer func() { _ = st.Close() }()
 	const rounds, each = 6, 200
 	tenant, _ := fill(t, st, 0, func(i int, ep *store.Endpoint) {
-		if i == 1 {
+		switch i {
+		case 1:
 			ep.Batch = 7
+		case 2:
+			ep.Ordering = store.OrderAlert
 		}
 	}, server.URL+"/a", server.URL+"/b", server.URL+"/c")
 	senders := []*exec.Cmd{startChild(t, database), startChild(t, database)}
