@@ -195,7 +195,7 @@ func (a *api) createEndpoint(c *call) (*answer, error) {
 	}
 	var shown []int64
 	for _, kind := range kinds {
-		s := newSecret(kind, c.now)
+		s := a.newSecret(kind, c.now)
 		e.Secrets, shown = append(e.Secrets, s), append(shown, s.Num)
 	}
 	return c.once(func(o *store.Once) error { return a.deps.Store.CreateEndpoint(c.ctx, e, o) }, func() (*answer, error) {
@@ -209,8 +209,8 @@ func (a *api) createEndpoint(c *call) (*answer, error) {
 
 var secretKinds = []store.SecretKind{store.SecretV1, store.SecretV1a}
 
-func newSecret(kind store.SecretKind, now time.Time) store.Secret {
-	s := store.Secret{Num: store.NewID(), Kind: kind, Created: now}
+func (a *api) newSecret(kind store.SecretKind, now time.Time) store.Secret {
+	s := store.Secret{Num: a.deps.Store.NewID(), Kind: kind, Created: now}
 	if kind == store.SecretV1a {
 		s.Text = signature.NewPrivateKey().Text()
 	} else {
@@ -377,7 +377,7 @@ func (a *api) rotateSecret(c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	fresh := newSecret(kind, c.now)
+	fresh := a.newSecret(kind, c.now)
 	var rotated *store.Endpoint
 	change := func(e *store.Endpoint) error {
 		rotated = e

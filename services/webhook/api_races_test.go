@@ -141,3 +141,14 @@ func TestAllMissed(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// TestSecretNumbers: a secret's number is one that no other process's can be, or it would take that one's row.
+func TestSecretNumbers(t *testing.T) {
+	d := newDesk(t, nil)
+	node := func(n int64) int64 { return n & 1023 }
+	for range 3 { // a number of chance would be right now and then
+		if got, want := node(d.api.newSecret(store.SecretV1, time.Now()).Num), node(d.st.NewID()); got != want {
+			t.Errorf("process %d, want %d", got, want)
+		}
+	}
+}

@@ -55,7 +55,7 @@ func (s *Sender) judge(l *lane, u unit, r *Result, now time.Time) []store.Outcom
 		if ev := &u.jobs[i].Event; state == store.DeliveryExhausted {
 			s.metrics.exhausted.Inc()
 			if !forOperators(ev.Type) {
-				o.Events = append(o.Events, operatorEvent(l, store.TypeDeliveryExhausted, now, about{
+				o.Events = append(o.Events, s.operatorEvent(l, store.TypeDeliveryExhausted, now, about{
 					Delivery: store.FormatID(store.DeliveryPrefix, o.Delivery), Event: ev.ID, Attempts: o.Attempt.N, LastError: r.Err,
 				}))
 			}
@@ -76,7 +76,7 @@ func (s *Sender) judgeSuccess(l *lane, o *store.Outcome, now time.Time) {
 	h := &l.health
 	recovered := !h.FailingSince.IsZero()
 	if h.Failing {
-		o.Events = append(o.Events, operatorEvent(l, store.TypeEndpointRecovered, now, about{Since: &h.FailingSince}))
+		o.Events = append(o.Events, s.operatorEvent(l, store.TypeEndpointRecovered, now, about{Since: &h.FailingSince}))
 	}
 	h.FailingSince, h.Failing = time.Time{}, false
 	if recovered || now.Sub(h.LastSuccess) >= healthAge {
@@ -105,12 +105,12 @@ func (s *Sender) judgeFailure(l *lane, o *store.Outcome, r *Result, now time.Tim
 		o.Disable = whyFailing
 	case now.Sub(h.FailingSince) >= failingAfter && !h.Failing:
 		h.Failing, write = true, true
-		o.Events = append(o.Events, operatorEvent(l, store.TypeEndpointFailing, now, about{Since: &h.FailingSince, LastError: r.Err}))
+		o.Events = append(o.Events, s.operatorEvent(l, store.TypeEndpointFailing, now, about{Since: &h.FailingSince, LastError: r.Err}))
 	}
 	if o.Disable != "" {
 		write = true
 		s.metrics.disabled.WithLabelValues(o.Disable).Inc()
-		o.Events = append(o.Events, operatorEvent(l, store.TypeEndpointDisabled, now, about{Since: &h.FailingSince, Reason: o.Disable, LastError: r.Err}))
+		o.Events = append(o.Events, s.operatorEvent(l, store.TypeEndpointDisabled, now, about{Since: &h.FailingSince, Reason: o.Disable, LastError: r.Err}))
 		l.disabled = true // until the store has been asked how it stands
 	}
 	if write {
@@ -134,8 +134,8 @@ type about struct {
 	LastError string     `json:"last_error,omitempty"`
 }
 
-func operatorEvent(l *lane, typ string, now time.Time, a about) store.Event {
-	id := store.FormatID(store.EventPrefix, store.NewID())
+func (s *Sender) operatorEvent(l *lane, typ string, now time.Time, a about) store.Event {
+	id := store.FormatID(store.EventPrefix, s.outbox.NewID())
 	a.Endpoint = store.FormatID(store.EndpointPrefix, l.num)
 	var b struct {
 		ID        string    `json:"id"`

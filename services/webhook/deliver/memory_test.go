@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 // memory is an outbox that forgets everything at the end.
 type memory struct {
 	queued chan int64
+	ids    atomic.Int64
 
 	mu        sync.Mutex
 	endpoints map[int64]*store.Endpoint
@@ -187,6 +189,8 @@ func (m *memory) enable(ep *store.Endpoint) {
 }
 
 func (m *memory) Queued() <-chan int64 { return m.queued }
+
+func (m *memory) NewID() int64 { return 1<<60 + m.ids.Add(1) }
 
 // add queues events for an endpoint.
 func (m *memory) add(endpoint int64, n int, change func(i int, j *store.Job)) (nums []int64) {

@@ -54,6 +54,8 @@ type Outbox interface {
 	AssignBatch(ctx context.Context, l store.Lease, batch int64, deliveries []int64) error
 	// Finish commits what came of attempts. ErrFenced says that the lease has another owner.
 	Finish(ctx context.Context, l store.Lease, outcomes []store.Outcome) error
+	// NewID is a number that nothing else in the outbox has.
+	NewID() int64
 	// Queued tells of endpoints that have got deliveries, or have changed. It may tell of too many, and miss some.
 	Queued() <-chan int64
 }

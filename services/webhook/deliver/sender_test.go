@@ -199,8 +199,8 @@ func TestGoneDisables(t *testing.T) {
 		if requests.Load() > 3+10 || m.count(store.DeliveryHeld) != 97 {
 			t.Errorf("%d requests; %d held", requests.Load(), m.count(store.DeliveryHeld))
 		}
-		if got := m.types(); !slices.Equal(got, []string{store.TypeEndpointDisabled}) {
-			t.Errorf("events %v", got)
+		if got := m.types(); !slices.Equal(got, []string{store.TypeEndpointDisabled}) || m.events[0].ID != store.FormatID(store.EventPrefix, 1<<60+1) {
+			t.Errorf("events %v: %+v", got, m.events)
 		}
 		// Enabled again, what was held is queued by the store, and goes out.
 		requests.Store(-1000)
