@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/base64"
@@ -147,21 +148,24 @@ func TestPageLimit(t *testing.T) {
 // TestKilled kills a process in the middle of commits, again and again. What it has said to be committed is there, and
 // nothing is there by half.
 func TestKilled(t *testing.T) {
+	kills := 5
+	if !testing.Short() {
+		kills = 15
+	}
+	t.Run("sqlite", func(t *testing.T) { killed(t, store.Config{Dir: t.TempDir(), Ephemeral: true}, kills) })
+	t.Run("postgres", func(t *testing.T) { killed(t, store.Config{URL: onPostgres(t), Ephemeral: true}, min(kills, 4)) })
+}
+
+func killed(t *testing.T, cfg store.Config, kills int) {
 	ctx := t.Context()
-	dir := t.TempDir()
-	cfg := store.Config{Dir: dir, Ephemeral: true}
 	s := open(t, cfg)
 	tn := tenant(t, s)
 	endpoint(t, s, tn, nil)
 	a := alerts(t, s, tn, 1)[0]
 	must(t, s.Activate(ctx, a.Num))
 	must(t, s.Close())
-	kills := 5
-	if !testing.Short() {
-		kills = 15
-	}
 	for range kills {
-		cmd, lines := child(t, order{Dir: dir, Alert: a.Num})
+		cmd, lines := child(t, order{Dir: cfg.Dir, URL: cfg.URL, Alert: a.Num})
 		said := int64(-1)
 		for stop := mrand.IntN(40); stop >= 0; stop-- {
 			line, ok := <-lines
@@ -176,6 +180,7 @@ func TestKilled(t *testing.T) {
 			_, _ = fmt.Sscanf(line, "committed %d", &said)
 		}
 		s := open(t, cfg)
+		takeOver(t, s)
 		at, err := s.Checkpoint(ctx, 0)
 		must(t, err)
 		if at.Offset < said || at.Offset > said+1 {
@@ -194,6 +199,17 @@ func TestKilled(t *testing.T) {
 		}
 		must(t, s.Close())
 	}
+}
+
+// takeOver has partition 0 for a moment: nothing of what a former owner has sent to PostgreSQL can be committed any more.
+func takeOver(t *testing.T, s *store.Store) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := s.Own(ctx, store.KindPartition, 1, func(context.Context, store.Lease) error {
+		cancel()
+		return nil
+	})
+	wantErr(t, err, context.Canceled)
 }
 
 func TestOpenRefuses(t *testing.T) {
