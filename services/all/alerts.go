@@ -79,7 +79,8 @@ func (c *Config) openAlerts(kafka stream.Config, deps Deps) (alerts *webhook.Ser
 	return alerts, func() { cluster.Close(); remove() }, nil
 }
 
-// keptKey reads the key in a folder, and makes one the first time.
+// keptKey reads the key in a folder, and makes one the first time. The file is there with all of the key in it, or not at all,
+// and never replaces another one: what is encrypted with a key that is gone can't be read any more.
 func keptKey(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -95,15 +96,22 @@ func keptKey(dir string) (string, error) {
 	var key [32]byte
 	_, _ = rand.Read(key[:]) // never fails
 	made := base64.StdEncoding.EncodeToString(key[:])
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.CreateTemp(dir, keyFile+".*")
 	if err != nil {
 		return "", err
 	}
+	defer func() { _ = os.Remove(f.Name()) }() // it has its other name by then
 	_, err = f.WriteString(made + "\n")
 	if err == nil {
 		err = f.Sync()
 	}
-	return made, errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Link(f.Name(), file)
+	}
+	if err != nil {
+		return "", err
+	}
+	return made, nil
 }
 
 // alertsAddr is the line that says where the alerts API is, and how long what it is told lasts.

@@ -64,7 +64,11 @@ func (o *owner) write(ctx context.Context, c *store.Commit) error {
 	}
 	o.at("committed")
 	o.metrics.commits.Observe(time.Since(began).Seconds())
-	o.metrics.fires.Add(float64(len(c.Fires) - len(c.Dropped)))
+	for i := range c.Fires {
+		if e := &c.Fires[i]; e.Num != 0 && e.Type == store.TypeAlertFired { // a dropped one has no number
+			o.metrics.fires.Inc()
+		}
+	}
 	o.metrics.dropped.Add(float64(len(c.Dropped)))
 	o.saved = store.Checkpoint{LogID: c.LogID, Offset: c.Offset, Clock: c.Clock}
 	o.last, o.first = time.Now(), time.Time{}

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -120,7 +121,21 @@ func (o *owner) follow(ctx context.Context) error {
 		if err := o.settle(ctx, f); err != nil {
 			return err
 		}
+		o.watch(f.Trouble())
 		o.metrics.lag.WithLabelValues(o.label()).Set(float64(max(0, b.End-f.Offset())))
+	}
+}
+
+// watch tells when the log can't be read, and when it can again; the follower goes on trying.
+func (o *owner) watch(trouble error) {
+	switch lost := trouble != nil; {
+	case lost == (o.err() != nil):
+	case lost:
+		o.trouble(fmt.Errorf("read md.events: %w", trouble))
+		o.log.Warn("md.events can't be read", zap.Int("partition", o.partition), zap.Error(trouble))
+	default:
+		o.trouble(nil)
+		o.log.Info("md.events is being read again", zap.Int("partition", o.partition))
 	}
 }
 

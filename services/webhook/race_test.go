@@ -190,3 +190,30 @@ func TestInstrumentsOfCommits(t *testing.T) {
 		}
 	}
 }
+
+// A service that can't read the log is not ready.
+func TestLostLog(t *testing.T) {
+	broker := testkit.Broker(t)
+	cluster, err := stream.Open(stream.Config{Brokers: []string{broker.Addr()}})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	t.Run("log", func(t *testing.T) { newLogWriter(t, cluster) }) // which leaves before the broker does
+	with(t, testConfig(t), cluster, func(s *Service) {
+		testkit.Eventually(t, 10*time.Second, func() error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if len(s.owners) == 0 {
+				return errTakingOver
+			}
+			return nil
+		})
+		testkit.Eventually(t, 10*time.Second, s.Ready)
+		broker.Close()
+		testkit.Eventually(t, 10*time.Second, func() error {
+			if s.Ready() == nil {
+				return errors.New("it is ready")
+			}
+			return nil
+		})
+	})
+}
