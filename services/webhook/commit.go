@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,6 +83,7 @@ func (o *owner) report() {
 	s := o.rules.Stats()
 	o.metrics.rules.WithLabelValues(o.label()).Set(float64(s.Rules))
 	o.metrics.late.WithLabelValues(o.label()).Set(float64(s.Late))
+	o.metrics.absent.WithLabelValues(o.label()).Set(float64(len(o.absent)))
 }
 
 // take adds the images of instruments that have none since a while, and the instruments that are new or have changed.
@@ -101,14 +103,40 @@ func (o *owner) take(c *store.Commit, most int, olderThan market.Time) {
 	})
 }
 
+// alertsAtOnce is of how many alerts we have the text in memory at a time.
+const alertsAtOnce = 1024
+
 // events makes the events of what has fired and of what has ended otherwise.
 func (o *owner) events(ctx context.Context, c *store.Commit) error {
-	alerts, err := o.alerts(ctx)
+	for some := range slices.Chunk(o.out.Fires, alertsAtOnce) {
+		if err := o.fires(ctx, c, some); err != nil {
+			return err
+		}
+	}
+	var over []rule.Change
+	for i := range o.out.Changes {
+		ch := &o.out.Changes[i]
+		to := store.EvalUpdate{Alert: ch.Rule, Eval: store.Eval{ArmSeq: ch.State.ArmSeq, Blob: ch.State.Append(nil)}, State: endState[ch.Ended]}
+		c.Evals = append(c.Evals, to)
+		if endType[ch.Ended] != "" {
+			over = append(over, *ch)
+		}
+	}
+	for some := range slices.Chunk(over, alertsAtOnce) {
+		if err := o.ends(ctx, c, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *owner) fires(ctx context.Context, c *store.Commit, fires []rule.Fire) error {
+	alerts, err := alertsOf(ctx, o.store, fires, func(f *rule.Fire) int64 { return f.Rule })
 	if err != nil {
 		return err
 	}
-	for i := range o.out.Fires {
-		f := &o.out.Fires[i]
+	for i := range fires {
+		f := &fires[i]
 		a := alerts[f.Rule]
 		if a == nil || a.State != store.AlertActive {
 			o.metrics.dropped.Inc() // deleted, paused or changed meanwhile: its rule may be another one already
@@ -124,19 +152,34 @@ func (o *owner) events(ctx context.Context, c *store.Commit) error {
 		}
 		c.Fires = append(c.Fires, ev)
 	}
-	for i := range o.out.Changes {
-		ch := &o.out.Changes[i]
-		to := store.EvalUpdate{Alert: ch.Rule, Eval: store.Eval{ArmSeq: ch.State.ArmSeq, Blob: ch.State.Append(nil)}, State: endState[ch.Ended]}
-		c.Evals = append(c.Evals, to)
-		if a := alerts[ch.Rule]; a != nil && endType[ch.Ended] != "" {
-			ev, err := o.endedEvent(a, ch.Ended, c.Clock)
-			if err != nil {
-				return err
-			}
-			c.Fires = append(c.Fires, ev)
+	return nil
+}
+
+func (o *owner) ends(ctx context.Context, c *store.Commit, over []rule.Change) error {
+	alerts, err := alertsOf(ctx, o.store, over, func(ch *rule.Change) int64 { return ch.Rule })
+	if err != nil {
+		return err
+	}
+	for _, ch := range over {
+		a := alerts[ch.Rule]
+		if a == nil {
+			continue // purged: nobody may be told any more
 		}
+		ev, err := o.endedEvent(a, ch.Ended, c.Clock)
+		if err != nil {
+			return err
+		}
+		c.Fires = append(c.Fires, ev)
 	}
 	return nil
+}
+
+func alertsOf[T any](ctx context.Context, st *store.Store, list []T, num func(*T) int64) (map[int64]*store.Alert, error) {
+	nums := make([]int64, len(list))
+	for i := range list {
+		nums[i] = num(&list[i])
+	}
+	return st.AlertsByNum(ctx, nums)
 }
 
 // What becomes of an alert whose rule has ended, and the event that says so; a fire has said it already.
@@ -154,23 +197,6 @@ func (o *owner) endedEvent(a *store.Alert, how rule.Ended, clock market.Time) (s
 		Rule: json.RawMessage(a.Rule), Metadata: metadata(a),
 	})
 	return ev, err
-}
-
-// alerts reads those that have fired or ended.
-func (o *owner) alerts(ctx context.Context) (map[int64]*store.Alert, error) {
-	var nums []int64
-	for i := range o.out.Fires {
-		nums = append(nums, o.out.Fires[i].Rule)
-	}
-	for i := range o.out.Changes {
-		if endType[o.out.Changes[i].Ended] != "" {
-			nums = append(nums, o.out.Changes[i].Rule)
-		}
-	}
-	if len(nums) == 0 {
-		return nil, nil
-	}
-	return o.store.AlertsByNum(ctx, nums)
 }
 
 // parse reads an alert's rule as its instrument's scales have it.
