@@ -1,14 +1,18 @@
 package webhook
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
@@ -151,4 +155,26 @@ func TestSecretNumbers(t *testing.T) {
 			t.Errorf("process %d, want %d", got, want)
 		}
 	}
+}
+
+// TestReadsOnFullDisk: who asks is answered also when it can't be noted that their key was used.
+func TestReadsOnFullDisk(t *testing.T) {
+	d := newDesk(t, nil)
+	dir := t.TempDir()
+	var err error
+	if d.st, err = store.Open(t.Context(), store.Config{Dir: dir, Ephemeral: true}, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.st.Close() }()
+	d.api.deps.Store = d.st
+	k, _ := d.tenant("acme")
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "webhook.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(t.Context(), "CREATE TRIGGER full BEFORE UPDATE ON api_key BEGIN SELECT RAISE(FAIL, 'no room'); END"); err != nil {
+		t.Fatal(err)
+	}
+	d.want(200, nil, "GET", "/v1/alerts", "", k)
 }
