@@ -67,6 +67,17 @@ func (m *memory) SlotEndpoints(_ context.Context, slot int) (eps []store.Endpoin
 	return eps, nil
 }
 
+func (m *memory) SlotNums(_ context.Context, slot int) (nums []int64, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for num := range m.endpoints {
+		if store.SlotOf(num) == slot {
+			nums = append(nums, num)
+		}
+	}
+	return nums, nil
+}
+
 func (m *memory) Endpoint(_ context.Context, num int64) (*store.Endpoint, error) {
 	if m.reading != nil {
 		if err := m.reading(); err != nil {

@@ -42,6 +42,8 @@ type Outbox interface {
 	Own(ctx context.Context, kind string, total int, run func(context.Context, store.Lease) error) error
 	// SlotEndpoints are the endpoints of a slot.
 	SlotEndpoints(ctx context.Context, slot int) ([]store.Endpoint, error)
+	// SlotNums are their numbers.
+	SlotNums(ctx context.Context, slot int) ([]int64, error)
 	// Endpoint is one of them; nil when there is none of that number.
 	Endpoint(ctx context.Context, num int64) (*store.Endpoint, error)
 	// Due are at most limit of the endpoint's queued deliveries that are due and not skipped, in the order of their time;
@@ -114,7 +116,8 @@ const (
 	pollEvery   = time.Second
 	pollRate    = 5 * time.Millisecond // from one lane's poll to another's
 	reloadEvery = time.Second
-	maxRateWait = time.Hour // after which a slow endpoint's rate is looked at again
+	lookEvery   = 20 * time.Second // for endpoints that nobody has told of
+	maxRateWait = time.Hour        // after which a slow endpoint's rate is looked at again
 	drainTime   = 3 * time.Second
 )
 
@@ -237,15 +240,41 @@ func (s *Sender) run(ctx context.Context, lease store.Lease) error {
 	s.pump(now)
 	s.mu.Unlock()
 
-	select {
-	case <-ctx.Done():
-	case <-sl.ended:
-	}
+	s.watch(ctx, sl)
 	s.end(sl)
 	if sl.lost {
 		return store.ErrFenced
 	}
 	return nil
+}
+
+// watch looks now and then for endpoints of which no news has come, until the slot ends.
+func (s *Sender) watch(ctx context.Context, sl *slot) {
+	tick := time.NewTicker(jitter(lookEvery))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sl.ended:
+			return
+		case <-tick.C:
+		}
+		nums, err := s.outbox.SlotNums(ctx, sl.lease.N)
+		if err != nil {
+			s.log.Error("the slot's endpoints can't be read", zap.Int("slot", sl.lease.N), zap.Error(err))
+			continue
+		}
+		s.mu.Lock()
+		now := time.Now()
+		for _, num := range nums {
+			if s.lanes[num] == nil {
+				s.settle(s.newLane(sl, num), now)
+			}
+		}
+		s.pump(now)
+		s.mu.Unlock()
+	}
 }
 
 // end lets requests that are on their way end for a moment, and commits what came of them.

@@ -148,3 +148,24 @@ func TestReadsFailWhenDisabled(t *testing.T) {
 		broken.Store(false)
 	})
 }
+
+// TestNobodyTold: an endpoint of which no news has come is found all the same, with what is due for it.
+func TestNobodyTold(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(200), nil }, func(t *testing.T, s *Sender) {
+		start(t, s)
+		time.Sleep(time.Minute)
+		m.mu.Lock()
+		ep := endpoint(2, "http://example.com/")
+		m.endpoints[2] = &ep
+		m.mu.Unlock()
+		told := m.queued
+		m.queued = nil
+		m.add(2, 3, nil)
+		m.queued = told
+		time.Sleep(30 * time.Second)
+		if n := m.count(store.DeliveryDelivered); n != 3 {
+			t.Errorf("%d of 3 delivered", n)
+		}
+	})
+}

@@ -53,6 +53,12 @@ func (s *Store) SlotEndpoints(ctx context.Context, slot int) ([]Endpoint, error)
 	return s.endpoints(ctx, rows)
 }
 
+// SlotNums returns the numbers of the endpoints of a slot.
+func (s *Store) SlotNums(ctx context.Context, slot int) ([]int64, error) {
+	nums, err := s.read.SlotNums(ctx, int32(slot))
+	return nums, s.found(err)
+}
+
 func (s *Store) endpoints(ctx context.Context, rows []query.Endpoint) ([]Endpoint, error) {
 	list := make([]Endpoint, 0, len(rows))
 	for _, row := range rows {

@@ -127,6 +127,9 @@ SELECT * FROM endpoint WHERE tenant = $1 AND num < $2 ORDER BY num DESC LIMIT $3
 -- name: SlotEndpoints :many
 SELECT * FROM endpoint WHERE slot = $1 ORDER BY num;
 
+-- name: SlotNums :many
+SELECT num FROM endpoint WHERE slot = $1 ORDER BY num;
+
 -- name: EndpointsFrom :many
 SELECT * FROM endpoint WHERE num > $1 ORDER BY num LIMIT $2;
 

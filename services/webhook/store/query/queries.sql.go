@@ -2564,6 +2564,33 @@ func (q *Queries) SlotEndpoints(ctx context.Context, slot int32) ([]Endpoint, er
 	return items, nil
 }
 
+const slotNums = `-- name: SlotNums :many
+SELECT num FROM endpoint WHERE slot = $1 ORDER BY num
+`
+
+func (q *Queries) SlotNums(ctx context.Context, slot int32) ([]int64, error) {
+	rows, err := q.db.QueryContext(ctx, slotNums, slot)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var num int64
+		if err := rows.Scan(&num); err != nil {
+			return nil, err
+		}
+		items = append(items, num)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const takeLease = `-- name: TakeLease :one
 UPDATE lease SET epoch = epoch + 1, owner = $3 WHERE kind = $1 AND n = $2 RETURNING epoch
 `
