@@ -79,6 +79,7 @@ type Sender struct {
 	client  *http.Client
 	shared  *http.Transport
 	wake    chan struct{} // the first timer has changed
+	poll    time.Duration // how often an endpoint is looked at though nobody said so, or less often with many of them
 	work    sync.WaitGroup
 
 	mu       sync.Mutex
@@ -131,7 +132,7 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 		return nil, err
 	}
 	s := &Sender{
-		cfg: cfg, outbox: deps.Outbox, log: deps.Log, guard: g, wake: make(chan struct{}, 1),
+		cfg: cfg, outbox: deps.Outbox, log: deps.Log, guard: g, wake: make(chan struct{}, 1), poll: pollEvery,
 		lanes: make(map[int64]*lane), slots: make(map[int]*slot),
 	}
 	s.shared = newTransport(&cfg, g, newTLS())
@@ -667,7 +668,7 @@ func (s *Sender) fetch(f *fetch) {
 		s.pump(now)
 		return
 	}
-	interval := max(pollEvery, time.Duration(len(s.lanes))*pollRate)
+	interval := max(s.poll, time.Duration(len(s.lanes))*pollRate)
 	l.pollAt = now.Add(jitter(interval))
 	if f.reload {
 		s.install(l, f.endpoint, now)

@@ -7,11 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
@@ -76,6 +81,7 @@ func TestBackoff(t *testing.T) {
 			at = append(at, time.Now())
 			return reply(500), nil
 		}, func(t *testing.T, s *Sender) {
+			s.poll = time.Hour
 			start(t, s)
 			num := m.add(1, 1, nil)[0]
 			time.Sleep(total*13/10 + time.Hour)
@@ -323,6 +329,7 @@ func TestBreaker(t *testing.T) {
 func TestDisabledAfterDays(t *testing.T) {
 	m := newMemory(endpoint(1, "http://example.com/"))
 	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(500), nil }, func(t *testing.T, s *Sender) {
+		s.poll = time.Hour
 		start(t, s)
 		for day := range 8 {
 			m.add(1, 3, nil)
@@ -612,6 +619,91 @@ func TestSickCrowd(t *testing.T) {
 		defer mu.Unlock()
 		if slices.Sort(took); len(took) != 300 || took[len(took)*99/100] > 10*time.Millisecond {
 			t.Errorf("%d delivered, the slowest after %v", len(took), took[len(took)-1])
+		}
+	})
+}
+
+// TestSparseFailures: failures that lie far apart do not make days of failure.
+func TestSparseFailures(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(500), nil }, func(t *testing.T, s *Sender) {
+		s.poll = time.Hour
+		start(t, s)
+		for range 5 {
+			m.add(1, 1, nil)
+			time.Sleep(48 * time.Hour)
+		}
+		if n := m.count(store.DeliveryExhausted); n != 5 || m.endpoints[1].State != store.EndpointEnabled {
+			t.Errorf("%d exhausted, %s", n, m.endpoints[1].State)
+		}
+	})
+}
+
+// TestMetrics: whatever goes on, the number of series stays the same.
+func TestMetrics(t *testing.T) {
+	var eps []store.Endpoint
+	for i := range int64(40) {
+		eps = append(eps, endpoint(i+1, "http://example.com/"))
+	}
+	m := newMemory(eps...)
+	var n atomic.Int64
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		return reply([]int{200, 204, 404, 500, 503, 410}[n.Add(1)%6]), nil
+	}, func(t *testing.T, s *Sender) {
+		reg := prometheus.NewRegistry()
+		var err error
+		if s.metrics, err = newMetrics(reg, s); err != nil {
+			t.Fatal(err)
+		}
+		series := func() (total int, attempts float64) {
+			t.Helper()
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				total += len(f.GetMetric())
+				for _, metric := range f.GetMetric() {
+					if f.GetName() == "webhook_attempts_total" {
+						attempts += metric.GetCounter().GetValue()
+					}
+				}
+			}
+			return total, attempts
+		}
+		before, _ := series()
+		start(t, s)
+		for i := range eps {
+			m.add(eps[i].Num, 10, nil)
+		}
+		time.Sleep(time.Hour)
+		m.mu.Lock()
+		want := len(m.attempts)
+		m.mu.Unlock()
+		if after, attempts := series(); after != before || attempts != float64(want) || want == 0 {
+			t.Errorf("%d series, before %d; %v attempts counted, %d made", after, before, attempts, want)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("17")
+	f.Add("Wed, 06 May 2026 07:09:09 GMT")
+	f.Add("999999999999999999999")
+	f.Fuzz(func(t *testing.T, text string) {
+		if d := retryAfter(http.Header{"Retry-After": {text}}, time.Unix(1_800_000_000, 0)); d < 0 || d > maxRetryAfter {
+			t.Errorf("%q: %v", text, d)
+		}
+	})
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add([]byte("a\x1b[31m\r\n\xff\u202e"), 10)
+	f.Fuzz(func(t *testing.T, b []byte, n int) {
+		n = min(max(n, 0), 4096)
+		got := printable(b, n)
+		if !utf8.ValidString(got) || len(got) > 3*n || strings.ContainsFunc(got, func(r rune) bool { return r != '\uFFFD' && !unicode.IsPrint(r) }) {
+			t.Errorf("%q: %q", b, got)
 		}
 	})
 }
