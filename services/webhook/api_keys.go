@@ -93,16 +93,15 @@ func (a *api) createKey(c *call) (*answer, error) {
 	})
 }
 
+// revokeKey makes a key good for nothing any more. It stays, so that people can see that it was there.
 func (a *api) revokeKey(c *call) (*answer, error) {
-	num, err := c.num(store.KeyPrefix)
-	if err != nil {
-		return nil, err
-	}
-	err = a.deps.Store.RevokeKey(c.ctx, c.tenant.Num, num)
-	if err == nil {
+	return a.act(c, store.KeyPrefix, func(num int64) (*answer, error) {
+		if err := a.deps.Store.RevokeKey(c.ctx, c.tenant.Num, num); err != nil {
+			return nil, err
+		}
 		a.log.Info("key revoked", zap.String("tenant", store.FormatID(store.TenantPrefix, c.tenant.Num)), zap.String("key", c.id))
-	}
-	return gone(err)
+		return a.getKey(c)
+	})
 }
 
 // tenant is a tenant as the API tells it.

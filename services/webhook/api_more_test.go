@@ -356,7 +356,10 @@ func TestKeys(t *testing.T) {
 	if r := d.want(200, &list, "GET", "/v1/keys", "", owner); len(list.Items) != 3 || strings.Contains(string(r.Body()), `"secret"`) {
 		t.Errorf("%s", r.Body())
 	}
-	d.want(204, nil, "DELETE", path, "", owner)
+	d.want(200, &got, "POST", path+"/revoke", "", owner)
+	if got.Revoked == nil {
+		t.Errorf("%+v", got)
+	}
 	d.problem(401, "auth_failed", "", "GET", "/v1/alerts", "", ci)
 	d.want(201, &got, "POST", "/v1/keys", `{"name":"short","expires_at":"2039-01-01T00:00:00Z"}`, owner)
 	short := "Authorization: Bearer " + got.Secret

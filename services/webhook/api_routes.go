@@ -110,7 +110,7 @@ var routes = []route{
 	{get, "/v1/keys", store.ScopeKeys, page(), (*api).listKeys, ofTenant},
 	{post, "/v1/keys", store.ScopeKeys, nil, (*api).createKey, ofTenant},
 	{get, "/v1/keys/{id}", store.ScopeKeys, nil, (*api).getKey, ofTenant},
-	{remove, "/v1/keys/{id}", store.ScopeKeys, nil, (*api).revokeKey, ofTenant},
+	{post, "/v1/keys/{id}/revoke", store.ScopeKeys, nil, (*api).revokeKey, ofTenant},
 
 	{get, "/v1/tenants", "", page(), (*api).listTenants, ofAdmin},
 	{post, "/v1/tenants", "", nil, (*api).createTenant, ofAdmin},
