@@ -116,3 +116,33 @@ func testCluster(t *testing.T) *stream.Cluster {
 	t.Cleanup(cluster.Close)
 	return cluster
 }
+
+// An alert does not fire for what happened before it was made, however much the owner has to catch up with.
+func TestNewWhileBehind(t *testing.T) {
+	cfg := testConfig(t)
+	tenant := seedGap(t, cfg)
+	cluster := testCluster(t)
+	w := newLogWriterOf(t, cluster, "SYM-1")
+	activate(t, cfg, cluster, tenant, 2)
+	st := openDatabase(t, cfg)
+	for range 5 {
+		w.trade(t, 17_000)
+		w.trade(t, 10_000)
+	}
+	a := &store.Alert{Sym: "SYM-1", Inst: 1, Rule: `{"series":"last","op":"crosses_above","limit":"160"}`}
+	must(t, st.CreateAlerts(t.Context(), tenant, []*store.Alert{a}, nil))
+	must(t, st.Close())
+	with(t, cfg, cluster, func(s *Service) {
+		testkit.Eventually(t, 10*time.Second, func() error { return s.st.AwaitApplied(t.Context(), []int64{a.Num}) })
+		events, err := s.st.Events(t.Context(), store.EventFilter{Tenant: tenant, Limit: 10})
+		must(t, err)
+		for _, e := range events {
+			if e.Alert == a.Num {
+				t.Errorf("fired %s", e.Body)
+			}
+		}
+		if len(events) != 2 {
+			t.Errorf("%d events", len(events))
+		}
+	})
+}

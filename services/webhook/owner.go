@@ -170,9 +170,12 @@ func (o *owner) settle(ctx context.Context, f *stream.Follower) error {
 	if len(o.out.Fires) > 0 && o.first.IsZero() {
 		o.first = now
 	}
-	applied, err := o.takeChanges(ctx, now)
-	if err != nil {
-		return err
+	var applied []store.Applied
+	if f.Ready() { // a new rule is not for what happened while nobody evaluated; and of one that was stopped the store takes nothing
+		var err error
+		if applied, err = o.takeChanges(ctx, now); err != nil {
+			return err
+		}
 	}
 	o.at("settling")
 	switch {
