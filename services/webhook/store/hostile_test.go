@@ -221,6 +221,9 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s: opened", name)
 			return
 		}
+		if strings.Contains(err.Error(), "secretword") {
+			t.Errorf("%s: %v: has the password in it", name, err)
+		}
 		for _, w := range words {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("%s: %v: does not say %q", name, err, w)
@@ -243,6 +246,9 @@ func TestOpenRefuses(t *testing.T) {
 	refuse("short key", store.Config{Dir: t.TempDir(), Key: "c2hvcnQ="}, "32 bytes")
 	refuse("mysql", store.Config{URL: "mysql://x", Ephemeral: true}, "postgres://")
 	refuse("nobody there", store.Config{URL: "postgres://u:secretword@127.0.0.1:1/db", Ephemeral: true}, "postgres")
+	for _, url := range []string{"postgres://u:secretword@127.0.0.1:port/db", "postgres://u:secretword%zz@h/db", "postgres://u:secretword@h/db?sslmode=wrong", "mysql://u:secretword@h"} {
+		refuse(url, store.Config{URL: url, Ephemeral: true}, "url")
+	}
 	refuse("no folder", store.Config{Ephemeral: true}, "folder")
 
 	dir := t.TempDir()
