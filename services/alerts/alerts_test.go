@@ -384,6 +384,19 @@ func TestRegister(t *testing.T) {
 		!strings.Contains(got[2], `"url":"`+l.url+`"`) || !strings.HasPrefix(got[3], "DELETE /v1/endpoints/ep_1") {
 		t.Errorf("%q", got)
 	}
+	// A key that may not read endpoints can make one all the same.
+	addr, _ = server(t, map[string]any{
+		"GET /v1/endpoints":         problem{Status: 403, Code: "forbidden", Detail: "the key lacks the scope endpoints:read"},
+		"POST /v1/endpoints":        map[string]any{"id": "ep_1", "secrets": []any{map[string]string{"secret": key.Text()}}},
+		"DELETE /v1/endpoints/ep_1": map[string]any{},
+	})
+	l = listen(t, func(c *ListenConfig) { c.API.Addr, c.Secret, c.Count = addr, "", 1 })
+	if status, _ := l.send("evt_1", fire, key); status != 204 {
+		t.Error(status)
+	}
+	if err := l.end(); err != nil {
+		t.Error(err)
+	}
 	addr, _ = server(t, map[string]any{"GET /v1/endpoints": map[string]any{}, "POST /v1/endpoints": problem{Status: 422, Code: "invalid", Param: "url", Detail: "the host's address is not one that webhooks may be sent to"}})
 	err = Listen(t.Context(), ListenConfig{API: API{Addr: addr}, Listen: "127.0.0.1:0"}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "--webhook-allow-nets 127.0.0.1/32 --webhook-allow-ports 443,") {
