@@ -23,6 +23,7 @@ import (
 type memory struct {
 	queued chan int64
 	ids    atomic.Int64
+	silent atomic.Bool // no news are told
 
 	mu        sync.Mutex
 	endpoints map[int64]*store.Endpoint
@@ -226,6 +227,9 @@ func (m *memory) add(endpoint int64, n int, change func(i int, j *store.Job)) (n
 }
 
 func (m *memory) tell(endpoint int64) {
+	if m.silent.Load() {
+		return
+	}
 	select {
 	case m.queued <- endpoint:
 	default:

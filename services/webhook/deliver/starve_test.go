@@ -159,10 +159,8 @@ func TestNobodyTold(t *testing.T) {
 		ep := endpoint(2, "http://example.com/")
 		m.endpoints[2] = &ep
 		m.mu.Unlock()
-		told := m.queued
-		m.queued = nil
+		m.silent.Store(true)
 		m.add(2, 3, nil)
-		m.queued = told
 		time.Sleep(30 * time.Second)
 		if n := m.count(store.DeliveryDelivered); n != 3 {
 			t.Errorf("%d of 3 delivered", n)
