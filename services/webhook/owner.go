@@ -69,7 +69,7 @@ func (o *owner) run(ctx context.Context) error {
 		err := o.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to stop, which is why
 		case errors.Is(err, store.ErrFenced):
 			o.log.Warn(lostPartition, zap.Int("partition", o.partition))
 			return nil

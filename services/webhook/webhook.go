@@ -88,6 +88,9 @@ func (s *Service) Ready() error {
 	if s.st == nil {
 		return errors.New("the database is not open yet")
 	}
+	if len(s.owners) == 0 && s.cfg.Database == "" { // otherwise other instances may have them all
+		return errTakingOver
+	}
 	for n, o := range s.owners {
 		if err := o.err(); err != nil {
 			return fmt.Errorf("partition %d: %w", n, err)
