@@ -24,8 +24,20 @@ func (o *owner) commit(ctx context.Context, applied []store.Applied) error {
 	if err := o.events(ctx, &c); err != nil {
 		return err
 	}
-	o.take(&c, imagesAtOnce, c.Clock-imageAge)
+	o.take(&c, imagesAtOnce, o.settled(c.Clock, time.Now()))
 	return o.write(ctx, &c)
+}
+
+// settled is from when instruments must be unchanged to get an image: by the log clock, but while that stands, because it was
+// once ahead, none is to wait for it. Otherwise a takeover would have to read back to where it stopped.
+func (o *owner) settled(clock market.Time, now time.Time) market.Time {
+	if clock > o.saved.Clock {
+		o.ticked = now
+	}
+	if now.Sub(o.ticked) > time.Duration(imageAge) {
+		return math.MaxInt64
+	}
+	return clock - imageAge
 }
 
 // commitBegin is the first commit of a partition that begins with the market as it is. Tenants whose alerts have missed

@@ -55,6 +55,7 @@ type owner struct {
 	saved   store.Checkpoint            // the last commit
 	first   time.Time                   // of the oldest fire that is not committed
 	last    time.Time                   // when we last committed
+	ticked  time.Time                   // when the log clock last moved
 	said    time.Time                   // when we last told of a record that can't be read
 	looked  time.Time                   // for changes
 	told    map[uint32]store.Instrument // what the database knows of the instruments

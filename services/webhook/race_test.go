@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -216,4 +217,26 @@ func TestLostLog(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// Images do not wait for a log clock that stands.
+func TestImagesWhileClockStands(t *testing.T) {
+	start := time.Now()
+	o := &owner{ticked: start}
+	clock := market.Time(time.Hour)
+	for _, c := range []struct {
+		saved, clock market.Time
+		after        time.Duration
+		want         market.Time
+	}{
+		{0, clock, 0, clock - imageAge},
+		{clock, clock, 20 * time.Second, clock - imageAge},
+		{clock, clock, 40 * time.Second, math.MaxInt64},
+		{clock, clock + 1, 50 * time.Second, clock + 1 - imageAge},
+	} {
+		o.saved.Clock = c.saved
+		if got := o.settled(c.clock, start.Add(c.after)); got != c.want {
+			t.Errorf("after %v: %d, want %d", c.after, got, c.want)
+		}
+	}
 }

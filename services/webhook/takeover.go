@@ -25,7 +25,7 @@ const (
 func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 	o.rules, o.out = rule.NewPartition(), rule.Output{}
 	o.absent, o.told = make(map[string]struct{}), make(map[uint32]store.Instrument)
-	o.first, o.looked, o.last = time.Time{}, time.Time{}, time.Now()
+	o.first, o.looked, o.last, o.ticked = time.Time{}, time.Time{}, time.Now(), time.Now()
 	var err error
 	if o.logID, err = o.cluster.LogID(ctx); err != nil {
 		return nil, err
