@@ -88,3 +88,30 @@ func TestReplaysOfMany(t *testing.T) {
 		}
 	})
 }
+
+// TestDamagedEndpoint: one whose secret can't be opened leaves the others of its slot in peace.
+func TestDamagedEndpoint(t *testing.T) {
+	on(t, func(t *testing.T, open func() *store.Store) {
+		ctx := t.Context()
+		s := open()
+		tn := tenant(t, s)
+		whole, damaged := endpoint(t, s, tn, nil), endpoint(t, s, tn, nil)
+		for store.SlotOf(damaged.Num) != store.SlotOf(whole.Num) {
+			damaged = endpoint(t, s, tn, nil)
+		}
+		other := endpoint(t, s, tn, nil)
+		must(t, s.MoveSecret(ctx, other.Secrets[0].Num, damaged.Num))
+		list, err := s.SlotEndpoints(ctx, store.SlotOf(whole.Num))
+		must(t, err)
+		found := false
+		for _, e := range list {
+			found = found || e.Num == whole.Num
+			if e.Num == damaged.Num {
+				t.Error("the damaged one is there")
+			}
+		}
+		if !found {
+			t.Error("the other one is not there")
+		}
+	})
+}

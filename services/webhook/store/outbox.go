@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/tickwire/tickwire/services/webhook/store/query"
 )
 
@@ -44,13 +46,27 @@ func (s *Store) Endpoint(ctx context.Context, num int64) (*Endpoint, error) {
 	return s.endpoint(ctx, s.read, row)
 }
 
-// SlotEndpoints returns the endpoints of a slot, with their secrets.
+// SlotEndpoints returns the endpoints of a slot, with their secrets. Those whose secrets can't be opened are left out, and
+// logged: the others can do without them.
 func (s *Store) SlotEndpoints(ctx context.Context, slot int) ([]Endpoint, error) {
 	rows, err := s.read.SlotEndpoints(ctx, int32(slot))
 	if err != nil {
 		return nil, s.found(err)
 	}
-	return s.endpoints(ctx, rows)
+	list := make([]Endpoint, 0, len(rows))
+	for _, row := range rows {
+		e, err := s.endpoint(ctx, s.read, row)
+		var closed sealedError
+		switch {
+		case errors.As(err, &closed):
+			s.log.Error("an endpoint is left out", zap.String("endpoint", FormatID(EndpointPrefix, row.Num)), zap.Error(err))
+		case err != nil:
+			return nil, err
+		default:
+			list = append(list, *e)
+		}
+	}
+	return list, nil
 }
 
 // SlotNums returns the numbers of the endpoints of a slot.

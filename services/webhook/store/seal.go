@@ -84,7 +84,21 @@ func (r keyring) seal(plain []byte, row string) []byte {
 	return k.aead.Seal(out, out[keyIDLen:], plain, []byte(row))
 }
 
+// sealedError is why sealed bytes can't be opened.
+type sealedError struct{ error }
+
+// Unwrap implements errors.Is and errors.As.
+func (e sealedError) Unwrap() error { return e.error }
+
 func (r keyring) open(sealed []byte, row string) ([]byte, error) {
+	plain, err := r.unlock(sealed, row)
+	if err != nil {
+		return nil, sealedError{err}
+	}
+	return plain, nil
+}
+
+func (r keyring) unlock(sealed []byte, row string) ([]byte, error) {
 	if len(sealed) < keyIDLen+nonceLen {
 		return nil, fmt.Errorf("open %s: sealed bytes are cut off", row)
 	}
