@@ -54,7 +54,8 @@ type ended struct {
 // gapped is the object of alert.gap: from when to when the tenant's alerts on a partition could not be evaluated.
 type gapped struct {
 	Partition int    `json:"partition"`
-	Why       string `json:"why"` // retention or log
+	Sym       string `json:"sym,omitempty"` // of epoch: the instrument
+	Why       string `json:"why"`           // retention, log or epoch
 	From      int64  `json:"from"`
 	To        int64  `json:"to"`
 	Alerts    int64  `json:"alerts"`

@@ -46,19 +46,8 @@ func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string
 	c := store.Commit{Lease: o.lease, Partition: o.partition, LogID: o.logID, Offset: o.reached, Clock: o.rules.Clock(), After: &o.saved, Anew: true}
 	if why != "" {
 		o.metrics.gaps.WithLabelValues(why).Inc()
-		missed, err := o.store.ActiveByTenant(ctx, o.partition)
-		if err != nil {
+		if err := o.gap(ctx, &c, gapped{Why: why, From: at.Clock.Micros(), To: c.Clock.Micros()}); err != nil {
 			return err
-		}
-		for _, m := range missed {
-			ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: store.TypeAlertReset, Tenant: m.Tenant}
-			ev.Body, err = body(ev.ID, ev.Type, c.Clock, gapped{
-				Partition: o.partition, Why: why, From: at.Clock.Micros(), To: c.Clock.Micros(), Alerts: m.Alerts,
-			})
-			if err != nil {
-				return err
-			}
-			c.Fires = append(c.Fires, ev)
 		}
 	}
 	if err := o.events(ctx, &c); err != nil {
@@ -66,6 +55,23 @@ func (o *owner) commitBegin(ctx context.Context, at store.Checkpoint, why string
 	}
 	o.take(&c, math.MaxInt, math.MaxInt64)
 	return o.write(ctx, &c)
+}
+
+// gap tells the tenants that have alerts on what has a gap.
+func (o *owner) gap(ctx context.Context, c *store.Commit, g gapped) error {
+	missed, err := o.store.ActiveByTenant(ctx, o.partition, g.Sym)
+	if err != nil {
+		return err
+	}
+	for _, m := range missed {
+		g.Partition, g.Alerts = o.partition, m.Alerts
+		ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: store.TypeAlertReset, Tenant: m.Tenant, Sym: g.Sym}
+		if ev.Body, err = body(ev.ID, ev.Type, c.Clock, g); err != nil {
+			return err
+		}
+		c.Fires = append(c.Fires, ev)
+	}
+	return nil
 }
 
 // write commits, and begins anew with what is to be committed.
@@ -120,6 +126,15 @@ const alertsAtOnce = 1024
 
 // events makes the events of what has fired and of what has ended otherwise.
 func (o *owner) events(ctx context.Context, c *store.Commit) error {
+	for i, g := range o.out.Gaps {
+		// The series of trades and of the book have theirs one after the other, with the same record.
+		if g.Why != gapEpoch || i > 0 && o.out.Gaps[i-1].Inst == g.Inst && o.out.Gaps[i-1].Offset == g.Offset {
+			continue
+		}
+		if err := o.gap(ctx, c, gapped{Sym: g.Sym, Why: gapEpoch, From: g.Clock.Micros(), To: g.Clock.Micros()}); err != nil {
+			return err
+		}
+	}
 	for some := range slices.Chunk(o.out.Fires, alertsAtOnce) {
 		if err := o.fires(ctx, c, some); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -150,13 +151,18 @@ func TestChangedWhileFiring(t *testing.T) {
 
 // A fire is told at the scales of its record, also when they have changed before it was committed.
 func TestRescaledWhileFiring(t *testing.T) {
-	onBench(t, `{"series":"last","op":"crosses_above","limit":"150.25"}`, func(b *bench) {
+	onBench(t, `{"series":"last","op":"crosses_above","limit":"150.25","mode":"recurring"}`, func(b *bench) {
 		coarse := market.Status{State: market.Live, Book: market.Stale, Why: market.Start}
 		coarse.Head = market.Head{Inst: 1, Epoch: testEpoch + 1, Seq: 1, Time: market.FromTime(time.Now())}
 		coarse.Instrument = market.Instrument{ID: 1, Sym: "SYM-1", Source: "test", Symbol: "S", PriceScale: 1, SizeScale: 3}
 		b.w.trade(t, 20_050, wire.AppendStatus(nil, &coarse))
 		if f := b.fired(t, 1)[0]; f.Value != "200.5" || f.Limit != "150.25" {
 			t.Errorf("fired %+v", f)
+		}
+		all, err := b.s.st.Events(t.Context(), store.EventFilter{Tenant: b.tenant, Type: store.TypeAlertReset, Limit: 10})
+		must(t, err) // it is of the same commit
+		if len(all) != 1 || !strings.Contains(string(all[0].Body), `"sym":"SYM-1","why":"epoch"`) {
+			t.Errorf("of the new numbering: %+v", all)
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 const (
 	gapRetention = "retention" // md.events no longer holds what follows the checkpoint
 	gapLog       = "log"       // md.events was deleted and made anew
+	gapEpoch     = "epoch"     // an instrument's numbering began anew; this one is package rule's word
 )
 
 // takeOver brings the partition to where the last commit left it, rules included, and returns what follows from there.

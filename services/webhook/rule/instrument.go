@@ -97,7 +97,7 @@ func (p *Partition) open(in *instrument, groups group, why string) {
 	}
 	for _, g := range [...]group{tradeGroup | windowGroup, bookGroup} {
 		if news&g != 0 {
-			p.out.Gaps = append(p.out.Gaps, Gap{Inst: in.id(), Book: g == bookGroup, Why: why, Clock: p.clock, Offset: p.offset})
+			p.out.Gaps = append(p.out.Gaps, Gap{Inst: in.id(), Sym: in.status.Instrument.Sym, Book: g == bookGroup, Why: why, Clock: p.clock, Offset: p.offset})
 		}
 	}
 }

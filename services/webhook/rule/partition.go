@@ -66,6 +66,7 @@ type Change struct {
 // Gap is a gap of some series of an instrument that has rules.
 type Gap struct {
 	Inst   uint32
+	Sym    string
 	Book   bool // of bid, ask, mid and spread_bps; otherwise of the series of trades
 	Why    string
 	Clock  market.Time

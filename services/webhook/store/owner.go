@@ -119,9 +119,9 @@ func (s *Store) Rules(ctx context.Context, partition int, do func(*Alert) error)
 // TenantAlerts is how many active alerts of a partition are a tenant's.
 type TenantAlerts struct{ Tenant, Alerts int64 }
 
-// ActiveByTenant returns the tenants that have active alerts in a partition.
-func (s *Store) ActiveByTenant(ctx context.Context, partition int) ([]TenantAlerts, error) {
-	rows, err := s.read.ActiveByTenant(ctx, int32(partition))
+// ActiveByTenant returns the tenants that have active alerts in a partition, or on one instrument of it.
+func (s *Store) ActiveByTenant(ctx context.Context, partition int, sym string) ([]TenantAlerts, error) {
+	rows, err := s.read.ActiveByTenant(ctx, int32(partition), sym)
 	list := make([]TenantAlerts, len(rows))
 	for i, row := range rows {
 		list[i] = TenantAlerts(row)

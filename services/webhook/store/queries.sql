@@ -208,7 +208,8 @@ SELECT num, tenant, sym, inst, rule, version, applied, arm_seq, valid_from, cloc
 WHERE part = $1 AND state = 'active' AND num > $2 ORDER BY num LIMIT $3;
 
 -- name: ActiveByTenant :many
-SELECT tenant, COUNT(*) AS alerts FROM alert WHERE part = $1 AND state = 'active' GROUP BY tenant ORDER BY tenant;
+SELECT tenant, COUNT(*) AS alerts FROM alert WHERE part = sqlc.arg(part) AND state = 'active' AND (sym = sqlc.arg(sym) OR sqlc.arg(sym) = '')
+GROUP BY tenant ORDER BY tenant;
 
 -- The owner of a partition.
 

@@ -66,7 +66,8 @@ func (q *Queries) ActiveAlerts(ctx context.Context, part int32, num int64, limit
 }
 
 const activeByTenant = `-- name: ActiveByTenant :many
-SELECT tenant, COUNT(*) AS alerts FROM alert WHERE part = $1 AND state = 'active' GROUP BY tenant ORDER BY tenant
+SELECT tenant, COUNT(*) AS alerts FROM alert WHERE part = $1 AND state = 'active' AND (sym = $2 OR $2 = '')
+GROUP BY tenant ORDER BY tenant
 `
 
 type ActiveByTenantRow struct {
@@ -74,8 +75,8 @@ type ActiveByTenantRow struct {
 	Alerts int64
 }
 
-func (q *Queries) ActiveByTenant(ctx context.Context, part int32) ([]ActiveByTenantRow, error) {
-	rows, err := q.db.QueryContext(ctx, activeByTenant, part)
+func (q *Queries) ActiveByTenant(ctx context.Context, part int32, sym string) ([]ActiveByTenantRow, error) {
+	rows, err := q.db.QueryContext(ctx, activeByTenant, part, sym)
 	if err != nil {
 		return nil, err
 	}
