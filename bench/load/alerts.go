@@ -152,10 +152,25 @@ func (cfg *AlertsConfig) create(ctx context.Context, syms []string, in *inbox) e
 	}
 	for len(alerts) > 0 {
 		n := min(len(alerts), 1000)
-		if err := cfg.post(ctx, "/v1/alerts", map[string]any{"alerts": alerts[:n]}, nil); err != nil {
+		var answer struct {
+			Results []struct{ Status int }
+		}
+		if err := cfg.post(ctx, "/v1/alerts", map[string]any{"alerts": alerts[:n]}, &answer); err != nil {
 			return err
 		}
-		alerts = alerts[n:]
+		if len(answer.Results) != n {
+			return fmt.Errorf("%d answers to %d alerts", len(answer.Results), n)
+		}
+		var left []any // the servers have only just heard of their instruments
+		for i := range answer.Results {
+			if answer.Results[i].Status >= 300 {
+				left = append(left, alerts[i])
+			}
+		}
+		alerts = append(left, alerts[n:]...)
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	return cfg.active(ctx)
 }
@@ -182,7 +197,7 @@ func (cfg *AlertsConfig) post(ctx context.Context, path string, body, into any) 
 	return cfg.call(ctx, http.MethodPost, path, bytes.NewReader(b), into)
 }
 
-// call calls the API; 503 and unknown instruments pass, since the servers have only just heard of these.
+// call calls the API; what it refuses is tried again for some seconds.
 func (cfg *AlertsConfig) call(ctx context.Context, method, path string, body *bytes.Reader, into any) error {
 	for wait := 0; ; wait++ {
 		var content io.Reader = http.NoBody
@@ -206,7 +221,7 @@ func (cfg *AlertsConfig) call(ctx context.Context, method, path string, body *by
 		switch {
 		case err != nil:
 			return err
-		case (res.StatusCode >= 300 || bytes.Contains(text, []byte(`"unknown_symbol"`))) && wait < 100:
+		case res.StatusCode >= 300 && wait < 100:
 			if err := pause(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
