@@ -277,8 +277,8 @@ func (t *trader) write(sym string, value []byte) error {
 // run writes a trade each interval, instrument after instrument, until it is told to stop.
 func (t *trader) run(ctx context.Context, every time.Duration, stop <-chan struct{}) error {
 	at := time.Now()
-	for up := true; ; up = !up {
-		for _, sym := range t.syms {
+	for round := 0; ; round++ {
+		for i, sym := range t.syms {
 			at = at.Add(every)
 			sleepUntil(at)
 			select {
@@ -289,7 +289,7 @@ func (t *trader) run(ctx context.Context, every time.Duration, stop <-chan struc
 			default:
 			}
 			price := "99.00"
-			if up {
+			if (round+i)%2 == 0 { // half of the instruments at a time, so that fires come evenly
 				price = "101.00"
 				t.crossings++
 			}
