@@ -504,14 +504,18 @@ func TestPurge(t *testing.T) {
 		s := open()
 		tn := tenant(t, s)
 		e := endpoint(t, s, tn, nil)
-		a := alerts(t, s, tn, 1)[0]
-		must(t, s.Activate(ctx, a.Num))
+		made := alerts(t, s, tn, 3)
+		a, over, live := made[0], made[1], made[2]
+		for _, a := range made {
+			must(t, s.Activate(ctx, a.Num))
+		}
 		leases, end := holdAll(t, s)
 		defer end()
 		c := store.Commit{Lease: leases[store.KindPartition][0], LogID: "log"}
 		for n := range 50 {
 			c.Fires = append(c.Fires, fire(a, uint32(n)))
 		}
+		c.Evals = []store.EvalUpdate{{Alert: over.Num, State: store.AlertExpired}}
 		must(t, s.Commit(ctx, &c))
 		jobs, _, err := s.Due(ctx, e.Num, time.Now(), nil, 45)
 		must(t, err)
@@ -548,6 +552,12 @@ func TestPurge(t *testing.T) {
 		}
 		if left, _ := s.Attempts(ctx, jobs[0].Delivery.Num); len(left) != 0 {
 			t.Errorf("attempts: %+v", left)
+		}
+		if _, err := s.Alert(ctx, tn, over.Num); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("an alert that expired a month ago: %v", err)
+		}
+		if _, err := s.Alert(ctx, tn, live.Num); err != nil {
+			t.Errorf("an active alert: %v", err)
 		}
 		if left, _, _ := s.Due(ctx, e.Num, time.Now(), nil, 100); len(left) != 5 {
 			t.Errorf("%d are due", len(left))

@@ -220,7 +220,7 @@ func (t *tx) commit(c *Commit) error {
 			c.Fires[i].Created = now
 		}
 	}
-	m, err := t.moveAlerts(c)
+	m, err := t.moveAlerts(c, now)
 	if err != nil {
 		return err
 	}
@@ -281,14 +281,15 @@ var (
 	// Most alerts that move are active and stay so; their indexes need not be touched.
 	moveEvals  = newBulk("UPDATE alert SET last_fire = v.column2, arm_seq = v.column3, blob = v.column4 FROM {rows} WHERE alert.num = v.column1", "BBBY")
 	moveAlerts = newBulk(`UPDATE alert SET state = v.column2, applied = v.column3, last_fire = v.column4, arm_seq = v.column5, valid_from = v.column6,
- clock = v.column7, value = v.column8, blob = v.column9 FROM {rows} WHERE alert.num = v.column1`, "BTBBBBBTY")
+ clock = v.column7, value = v.column8, blob = v.column9, updated = CASE WHEN alert.state <> v.column2 THEN v.column10 ELSE alert.updated END
+ FROM {rows} WHERE alert.num = v.column1`, "BTBBBBBTYB")
 )
 
 // live tells whether an alert in this state counts for the quota.
 func (a AlertState) live() bool { return a == AlertPending || a == AlertActive || a == AlertPaused }
 
 // moveAlerts brings the alerts up to date, some at a time, in the order of their numbers.
-func (t *tx) moveAlerts(c *Commit) (*moved, error) {
+func (t *tx) moveAlerts(c *Commit, now time.Time) (*moved, error) {
 	applied, evals, last := byAlert(c.Applied, func(a *Applied) int64 { return a.Alert }), byAlert(c.Evals, func(e *EvalUpdate) int64 { return e.Alert }), map[int64]int64{}
 	for i := range c.Fires {
 		if e := &c.Fires[i]; e.Alert != 0 {
@@ -361,7 +362,7 @@ func (t *tx) moveAlerts(c *Commit) (*moved, error) {
 		}
 		return t.exec(moveAlerts, len(changed), func(args []any, i int) []any {
 			row := changed[i]
-			return append(args, row.Num, row.State, row.Applied, row.LastFire, row.ArmSeq, row.ValidFrom, row.Clock, row.Value, noNil(row.Blob))
+			return append(args, row.Num, row.State, row.Applied, row.LastFire, row.ArmSeq, row.ValidFrom, row.Clock, row.Value, noNil(row.Blob), micros(now))
 		})
 	})
 	return m, err

@@ -352,7 +352,7 @@ SELECT num FROM delivery WHERE num < $1 AND state IN ('delivered', 'exhausted', 
 SELECT e.num FROM event e WHERE e.num < $1 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event = e.num) ORDER BY e.num LIMIT $2;
 
 -- name: PurgeAlerts :execrows
-DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2);
+DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state NOT IN ('pending', 'active', 'paused') AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2);
 
 -- name: PurgeReplays :execrows
 DELETE FROM replay WHERE num IN (SELECT r.num FROM replay r WHERE r.state <> 'running' AND r.finished < $1 ORDER BY r.num LIMIT $2);

@@ -145,7 +145,7 @@ CREATE TABLE alert (
 CREATE INDEX alert_tenant ON alert (tenant, num);
 CREATE INDEX alert_active ON alert (part, num) WHERE state = 'active';
 CREATE INDEX alert_changed ON alert (part, num) WHERE version > applied;
-CREATE INDEX alert_deleted ON alert (updated) WHERE state = 'deleted';
+CREATE INDEX alert_over ON alert (updated) WHERE state NOT IN ('pending', 'active', 'paused');
 
 -- Where the owner of a partition stands in md.events, and what it must know to go on from there.
 CREATE TABLE checkpoint (

@@ -1934,7 +1934,7 @@ func (q *Queries) OwnedLeases(ctx context.Context, kind string, owner int64) ([]
 }
 
 const purgeAlerts = `-- name: PurgeAlerts :execrows
-DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state = 'deleted' AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2)
+DELETE FROM alert WHERE num IN (SELECT a.num FROM alert a WHERE a.state NOT IN ('pending', 'active', 'paused') AND a.updated < $1 AND a.version = a.applied ORDER BY a.updated LIMIT $2)
 `
 
 func (q *Queries) PurgeAlerts(ctx context.Context, updated int64, limit int32) (int64, error) {
