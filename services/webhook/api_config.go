@@ -17,8 +17,9 @@ type APIConfig struct {
 	Burst        int     // at once
 	MaxAlerts    int     // of a tenant that has no quota of its own, those that have ended aside
 	MaxEndpoints int
-	MaxConns     int // in all
-	MaxPerIP     int // connections from one address; 0 is no limit
+	MustVerify   bool // endpoints that do not prove that they want our requests are refused
+	MaxConns     int  // in all
+	MaxPerIP     int  // connections from one address; 0 is no limit
 	Proxies      []string
 }
 
@@ -40,6 +41,7 @@ func (c *APIConfig) RegisterFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Burst, "webhook-burst", c.Burst, "requests at once, within --webhook-rate")
 	fs.IntVar(&c.MaxAlerts, "webhook-max-alerts", c.MaxAlerts, "alerts of one tenant that have not ended")
 	fs.IntVar(&c.MaxEndpoints, "webhook-max-endpoints", c.MaxEndpoints, "endpoints of one tenant")
+	fs.BoolVar(&c.MustVerify, "webhook-require-verification", c.MustVerify, "refuse endpoints without a verification: each must prove that it wants our requests")
 	fs.IntVar(&c.MaxConns, "webhook-max-conns", c.MaxConns, "connections at a time to the alerts API")
 	fs.IntVar(&c.MaxPerIP, "webhook-max-conns-per-ip", c.MaxPerIP, "connections at a time from one IPv4 address or IPv6 /64; loopback and proxies are not counted; 0 for no limit")
 	fs.StringSliceVar(&c.Proxies, "webhook-trusted-proxies", c.Proxies, "`CIDR,…` of proxies in front of the alerts API: their connections are not counted, and X-Forwarded-For names the client (default: none)")

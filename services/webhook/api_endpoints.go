@@ -242,7 +242,14 @@ func (a *api) readEndpoint(o *object, e *store.Endpoint) error {
 	choose(o, "format", &e.Format, store.FormatJSON, store.FormatCloudEvents, store.FormatSlack, store.FormatDiscord)
 	choose(o, "retry", &e.Profile, store.ProfileRealtime, store.ProfileStandard)
 	choose(o, "ordering", &e.Ordering, store.OrderNone, store.OrderAlert, store.OrderInstrument)
+	asked := e.Num == 0 || o.has("verification")
+	if a.cfg.MustVerify && e.Num == 0 {
+		e.Verify = store.VerifyChallenge // unless it says otherwise
+	}
 	choose(o, "verification", &e.Verify, store.VerifyNone, store.VerifyChallenge, store.VerifyCloudEvents)
+	if a.cfg.MustVerify && e.Verify == store.VerifyNone && asked {
+		o.refuse("verification", "endpoints must be verified here: challenge or cloudevents")
+	}
 	e.MaxInFlight = o.integer("max_in_flight", 1, maxInFlight, e.MaxInFlight)
 	e.Batch = o.integer("batch", 1, maxBatch, e.Batch)
 	e.Rate = o.number("rate", 0, maxRate, e.Rate)

@@ -837,3 +837,17 @@ func TestGuesses(t *testing.T) {
 	}
 	d.want(200, nil, "GET", "/v1/alerts", "", k)
 }
+
+// Where endpoints must be verified, one without a verification is given one, or refused.
+func TestMustVerify(t *testing.T) {
+	d := newDesk(t, func(c *APIConfig) { c.MustVerify = true })
+	k, _ := d.tenant("t")
+	var e struct{ ID, State, Verification string }
+	d.want(201, &e, "POST", "/v1/endpoints", `{"url":"https://example.org/hook"}`, k)
+	if e.State != "unverified" || e.Verification != "challenge" {
+		t.Errorf("a new endpoint: %+v", e)
+	}
+	d.problem(422, "invalid", "verification", "POST", "/v1/endpoints", `{"url":"https://example.org/hook","verification":"none"}`, k)
+	d.problem(422, "invalid", "verification", "PATCH", "/v1/endpoints/"+e.ID, `{"verification":"none"}`, k)
+	d.want(200, &e, "PATCH", "/v1/endpoints/"+e.ID, `{"description":"mine"}`, k)
+}

@@ -42,6 +42,7 @@ func TestLogGap(t *testing.T) {
 	}{
 		{gapLog, func(c *store.Commit) { c.LogID = "ANOTHER1" }},
 		{gapRetention, func(c *store.Commit) { c.Offset = 1 << 40 }},
+		{gapDamaged, func(c *store.Commit) { c.Images = []store.Image{{Inst: 2, Data: []byte("no image")}} }},
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			broker := testkit.Broker(t)

@@ -15,6 +15,7 @@ type metrics struct {
 	dropped    prometheus.Counter
 	late       *prometheus.GaugeVec
 	absent     *prometheus.GaugeVec
+	ahead      *prometheus.GaugeVec
 	gaps       *prometheus.CounterVec
 	restarts   prometheus.Counter
 	unreadable prometheus.Counter
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		dropped:    prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_fires_dropped_total", Help: "Fires of alerts that were paused or deleted a moment before."}),
 		late:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_late_trades", Help: "Trades older than their predecessor, which fire nothing, since the evaluation began."}, byPartition),
 		absent:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_absent_instruments", Help: "Instruments that have alerts and are not in md.events; the alerts wait for them."}, byPartition),
+		ahead:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_log_clock_ahead_seconds", Help: "By how much the log's clock is ahead of ours; negative: behind, by what the log is delayed."}, byPartition),
 		gaps:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "webhook_log_gaps_total", Help: "Times the place of the last commit was gone from md.events, by why."}, []string{"why"}),
 		restarts:   prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_evaluation_restarts_total", Help: "Times a partition's evaluation started over from its last commit, because something failed."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_unreadable_records_total", Help: "Records of md.events that could not be read, and were left out."}),
@@ -41,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.absent, m.gaps, m.restarts, m.unreadable, m.commits} {
+	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.absent, m.ahead, m.gaps, m.restarts, m.unreadable, m.commits} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -51,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 
 // forget takes a partition out of the metrics, which belongs to somebody else now.
 func (m *metrics) forget(partition string) {
-	for _, v := range []*prometheus.GaugeVec{m.rules, m.lag, m.late, m.absent} {
+	for _, v := range []*prometheus.GaugeVec{m.rules, m.lag, m.late, m.absent, m.ahead} {
 		v.DeleteLabelValues(partition)
 	}
 }

@@ -17,6 +17,7 @@ import (
 const (
 	gapRetention = "retention" // md.events no longer holds what follows the checkpoint
 	gapLog       = "log"       // md.events was deleted and made anew
+	gapDamaged   = "damaged"   // what the database had of the partition's series can't be read
 	gapEpoch     = "epoch"     // an instrument's numbering began anew; this one is package rule's word
 )
 
@@ -36,14 +37,12 @@ func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 		return nil, err
 	}
 	o.saved = at
-	if err := o.store.Images(ctx, o.partition, func(_ uint32, image []byte) error {
-		return o.rules.Restore(at.Offset, image)
-	}); err != nil {
-		return nil, fmt.Errorf("images of partition %d: %w", o.partition, err)
+	why, err := o.restore(ctx, at)
+	if err != nil {
+		return nil, err
 	}
-	why := ""
 	switch {
-	case at.LogID == "":
+	case at.LogID == "" || why != "":
 	case at.LogID != o.logID:
 		why = gapLog
 	default:
@@ -54,6 +53,19 @@ func (o *owner) takeOver(ctx context.Context) (*stream.Follower, error) {
 		why = gapRetention
 	}
 	return o.begin(ctx, at, why)
+}
+
+// restore takes in the images of the partition's series. One that can't be read is a gap: the market is known from
+// elsewhere, and what was before is not worth a partition that nobody evaluates.
+func (o *owner) restore(ctx context.Context, at store.Checkpoint) (why string, err error) {
+	err = o.store.Images(ctx, o.partition, func(inst uint32, image []byte) error {
+		if err := o.rules.Restore(at.Offset, image); err != nil {
+			why = gapDamaged
+			o.log.Error("an image in the database can't be read", zap.Int("partition", o.partition), zap.Uint32("inst", inst), zap.Error(err))
+		}
+		return nil
+	})
+	return why, err
 }
 
 // resume goes on behind the checkpoint: what lies between the images and it moves the market, and no rule.
@@ -83,7 +95,7 @@ func (o *owner) resume(ctx context.Context, from, checkpoint int64) (*stream.Fol
 func (o *owner) begin(ctx context.Context, at store.Checkpoint, why string) (*stream.Follower, error) {
 	old := o.rules
 	if why != "" {
-		o.log.Error("the place of the last commit is gone from md.events: all alerts of the partition have a gap",
+		o.log.Error("the evaluation can't go on from the last commit: all alerts of the partition have a gap",
 			zap.Int("partition", o.partition), zap.String("why", why), zap.Int64("offset", at.Offset), zap.Time("since", at.Clock.Std()))
 		if err := o.addAll(ctx, nil); err != nil {
 			return nil, err
@@ -144,9 +156,11 @@ func (o *owner) addAll(ctx context.Context, of map[string]struct{}) error {
 			return nil
 		}
 		state, err := rule.DecodeState(a.Eval.Blob)
-		if err == nil {
-			_, _, err = o.add(a, state)
+		if err != nil { // armed anew, under the next number
+			o.log.Error("where an alert stands can't be read; it begins anew", zap.String("alert", store.FormatID(store.AlertPrefix, a.Num)), zap.Error(err))
+			state = rule.State{ArmSeq: a.Eval.ArmSeq}
 		}
+		_, _, err = o.add(a, state)
 		switch {
 		case errors.Is(err, rule.ErrInstrument):
 			o.absent[a.Sym] = struct{}{}

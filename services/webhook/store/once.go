@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/tickwire/tickwire/services/webhook/store/query"
@@ -53,7 +55,7 @@ func (t *tx) once(tenant int64, o *Once, do func() error) error {
 	if o.Render != nil {
 		o.Answer = o.Render()
 	}
-	return t.EndOnce(t.ctx, tenant, o.Key, t.s.keys.seal(o.Answer, onceRow(tenant, o.Key)))
+	return t.EndOnce(t.ctx, tenant, o.Key, t.s.keys.seal(pack(o.Answer), onceRow(tenant, o.Key)))
 }
 
 func (t *tx) repeated(row query.Once, o *Once) error {
@@ -64,8 +66,47 @@ func (t *tx) repeated(row query.Once, o *Once) error {
 	if errors.Is(err, ErrKey) {
 		return ErrNoAnswer // the key was replaced, and answers are not sealed anew
 	}
-	o.Answer = answer
+	if err == nil {
+		o.Answer, err = unpack(answer)
+	}
 	return errors.Join(err, ErrRepeated)
+}
+
+// packAbove is from how many bytes on answers are kept compressed: those to bulk requests are large, and much alike inside.
+const packAbove = 1 << 10
+
+// The first byte of a kept answer.
+const (
+	packedPlain byte = iota
+	packedFlate
+)
+
+func pack(answer []byte) []byte {
+	if len(answer) < packAbove {
+		return append([]byte{packedPlain}, answer...)
+	}
+	b := bytes.NewBuffer([]byte{packedFlate})
+	w, err := flate.NewWriter(b, flate.BestSpeed)
+	if err != nil {
+		panic("store: " + err.Error()) // the level is a good one
+	}
+	_, _ = w.Write(answer) // into memory
+	_ = w.Close()
+	return b.Bytes()
+}
+
+var errPacked = errors.New("not a kept answer")
+
+func unpack(b []byte) ([]byte, error) {
+	switch {
+	case len(b) == 0:
+		return nil, errPacked
+	case b[0] == packedPlain:
+		return b[1:], nil
+	case b[0] != packedFlate:
+		return nil, errPacked
+	}
+	return io.ReadAll(flate.NewReader(bytes.NewReader(b[1:]))) // we have packed it
 }
 
 // Once runs nothing: it keeps the answer of a request that needs no transaction, or tells that it was made before.
@@ -90,6 +131,6 @@ func (s *Store) Answered(ctx context.Context, tenant int64, o *Once) error {
 // Keep replaces the answer that was kept.
 func (s *Store) Keep(ctx context.Context, tenant int64, o *Once) error {
 	return s.write(ctx, func(t *tx) error {
-		return t.EndOnce(t.ctx, tenant, o.Key, s.keys.seal(o.Answer, onceRow(tenant, o.Key)))
+		return t.EndOnce(t.ctx, tenant, o.Key, s.keys.seal(pack(o.Answer), onceRow(tenant, o.Key)))
 	})
 }

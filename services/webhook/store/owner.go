@@ -281,7 +281,7 @@ var (
 	// Most alerts that move are active and stay so; their indexes need not be touched.
 	moveEvals  = newBulk("UPDATE alert SET last_fire = v.column2, arm_seq = v.column3, blob = v.column4 FROM {rows} WHERE alert.num = v.column1", "BBBY")
 	moveAlerts = newBulk(`UPDATE alert SET state = v.column2, applied = v.column3, last_fire = v.column4, arm_seq = v.column5, valid_from = v.column6,
- clock = v.column7, value = v.column8, blob = v.column9, updated = CASE WHEN alert.state <> v.column2 THEN v.column10 ELSE alert.updated END
+ clock = v.column7, value = v.column8, blob = v.column9, updated = CASE WHEN alert.state <> v.column2 AND v.column2 NOT IN ('pending', 'active', 'paused') THEN v.column10 ELSE alert.updated END
  FROM {rows} WHERE alert.num = v.column1`, "BTBBBBBTYB")
 )
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -348,6 +349,13 @@ func TestOnce(t *testing.T) {
 		wantErr(t, err, store.ErrRepeated)
 		if string(second.Answer) != string(first.Answer) || len(first.Answer) == 0 {
 			t.Errorf("answered %q, then %q", first.Answer, second.Answer)
+		}
+		large := &store.Once{Key: "large", Answer: bytes.Repeat([]byte("an answer "), 100_000)}
+		must(t, s.Once(ctx, tn, large))
+		again := &store.Once{Key: "large"}
+		wantErr(t, s.Answered(ctx, tn, again), store.ErrRepeated)
+		if !bytes.Equal(again.Answer, large.Answer) {
+			t.Errorf("a large answer has %d bytes, then %d", len(large.Answer), len(again.Answer))
 		}
 		_, err = create("k", "something else")
 		wantErr(t, err, store.ErrReused)
