@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tickwire/tickwire/pkg/signature"
+	"github.com/tickwire/tickwire/services/internal/testkit"
 )
 
 // text is what a command prints, readable meanwhile.
@@ -42,11 +43,12 @@ func (w *text) String() string {
 // await waits until a text has been printed.
 func (w *text) await(t *testing.T, want string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(w.String(), want); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%q does not come:\n%s", want, w)
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(w.String(), want) {
+			return fmt.Errorf("%q does not come:\n%s", want, w)
 		}
-	}
+		return nil
+	})
 }
 
 // server answers as the API would: to "METHOD /path" with a status and a body.

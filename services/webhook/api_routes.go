@@ -58,7 +58,7 @@ func oneOf[T ~string](name string, values ...T) rest.Param {
 
 // eventTypes are those that there are.
 var eventTypes = []string{
-	store.TypeAlertFired, store.TypeAlertExpired, store.TypeAlertEnded, store.TypeAlertReset, store.TypeEndpointFailing,
+	store.TypeAlertFired, store.TypeAlertExpired, store.TypeAlertEnded, store.TypeAlertGap, store.TypeEndpointFailing,
 	store.TypeEndpointDisabled, store.TypeEndpointRecovered, store.TypeDeliveryExhausted, store.TypeTest,
 }
 

@@ -65,7 +65,7 @@ func (o *owner) gap(ctx context.Context, c *store.Commit, g gapped) error {
 	}
 	for _, m := range missed {
 		g.Partition, g.Alerts = o.partition, m.Alerts
-		ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: store.TypeAlertReset, Tenant: m.Tenant, Sym: g.Sym}
+		ev := store.Event{ID: store.FormatID(store.EventPrefix, o.store.NewID()), Type: store.TypeAlertGap, Tenant: m.Tenant, Sym: g.Sym}
 		if ev.Body, err = body(ev.ID, ev.Type, c.Clock, g); err != nil {
 			return err
 		}

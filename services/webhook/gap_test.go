@@ -100,7 +100,7 @@ func checkGap(t *testing.T, bodies []string, why string) {
 		}
 	}
 	must(t, json.Unmarshal([]byte(bodies[0]), &e))
-	if o := e.Data.Object; e.Type != store.TypeAlertReset || o.Why != why || o.Alerts != 2 {
+	if o := e.Data.Object; e.Type != store.TypeAlertGap || o.Why != why || o.Alerts != 2 {
 		t.Errorf("the first event is %s", bodies[0])
 	}
 	must(t, json.Unmarshal([]byte(bodies[1]), &e))

@@ -159,7 +159,7 @@ func TestRescaledWhileFiring(t *testing.T) {
 		if f := b.fired(t, 1)[0]; f.Value != "200.5" || f.Limit != "150.25" {
 			t.Errorf("fired %+v", f)
 		}
-		all, err := b.s.st.Events(t.Context(), store.EventFilter{Tenant: b.tenant, Type: store.TypeAlertReset, Limit: 10})
+		all, err := b.s.st.Events(t.Context(), store.EventFilter{Tenant: b.tenant, Type: store.TypeAlertGap, Limit: 10})
 		must(t, err) // it is of the same commit
 		if len(all) != 1 || !strings.Contains(string(all[0].Body), `"sym":"SYM-1","why":"epoch"`) {
 			t.Errorf("of the new numbering: %+v", all)

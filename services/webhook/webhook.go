@@ -99,7 +99,8 @@ func (s *Service) Ready() error {
 	return nil
 }
 
-func (s *Service) serve(st *store.Store) {
+// hold keeps the database at hand for Ready, nil for none.
+func (s *Service) hold(st *store.Store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.st = st
@@ -137,8 +138,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil //nolint:nilerr // it was told to stop
 	}
 	s.addr = ln.Addr().String()
-	s.serve(st)
-	defer s.serve(nil)
+	s.hold(st)
+	defer s.hold(nil)
 	close(s.listening)
 	s.log.Info("listening", zap.String("addr", s.addr))
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -155,11 +156,12 @@ func tryAlerts(t *testing.T, addr string) {
 		}
 		return page
 	}
-	for end := time.Now().Add(20 * time.Second); len(endpoints().Items) == 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("tickwire listen registers no endpoint")
+	testkit.Eventually(t, 20*time.Second, func() error {
+		if len(endpoints().Items) == 0 {
+			return errors.New("tickwire listen registers no endpoint")
 		}
-	}
+		return nil
+	})
 	f(1, "alert", "create", "BTC-USD", "last", "at_or_above", "1")
 	f(1, "alert", "create", "BTC-USDT", "last", "at_or_above", "one")
 	f(0, "alert", "create", "BTC-USDT", "last", "at_or_above", "1", "--name", "a test")

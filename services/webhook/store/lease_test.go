@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/webhook/store"
 )
 
@@ -66,11 +67,12 @@ func (h *holder) count() int {
 
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("never: ", what)
+	testkit.Eventually(t, 30*time.Second, func() error {
+		if !is() {
+			return errors.New(what)
 		}
-	}
+		return nil
+	})
 }
 
 func TestLeasesAreShared(t *testing.T) {

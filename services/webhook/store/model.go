@@ -254,7 +254,7 @@ const (
 	TypeAlertFired        = "alert.fired"
 	TypeAlertExpired      = "alert.expired"
 	TypeAlertEnded        = "alert.ended"
-	TypeAlertReset        = "alert.gap"         // the log had lost events that alerts should have seen
+	TypeAlertGap          = "alert.gap"         // the log had lost events that alerts should have seen
 	TypeEndpointFailing   = "endpoint.failing"  // since a while
 	TypeEndpointDisabled  = "endpoint.disabled" // by 410, or after days of failure
 	TypeEndpointRecovered = "endpoint.recovered"
