@@ -55,7 +55,7 @@ type ended struct {
 type gapped struct {
 	Partition int    `json:"partition"`
 	Sym       string `json:"sym,omitempty"` // of epoch: the instrument
-	Why       string `json:"why"`           // retention, log or epoch
+	Why       string `json:"why"`           // retention, log, damaged or epoch
 	From      int64  `json:"from"`
 	To        int64  `json:"to"`
 	Alerts    int64  `json:"alerts"`

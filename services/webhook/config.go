@@ -48,7 +48,7 @@ func (c *Config) RegisterFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Key, "webhook-key", c.Key, "`BASE64` of the 32 bytes that encrypt secrets in the database; better in the environment (openssl rand -base64 32 makes one)")
 	fs.StringSliceVar(&c.OldKeys, "webhook-old-keys", c.OldKeys, "`BASE64,…` of earlier keys, with which secrets may still be encrypted")
 	fs.StringVar(&c.AdminToken, "webhook-admin-token", c.AdminToken, "`TOKEN` for making tenants and their first keys, at least 32 characters; better in the environment (default: nobody may)")
-	fs.DurationVar(&c.Retention, "webhook-retention", c.Retention, "how long events and finished deliveries are kept, at least 1h")
+	fs.DurationVar(&c.Retention, "webhook-retention", c.Retention, "how long events, deliveries that are finished or held, alerts that are over and finished replays are kept, at least 1h")
 	c.API.RegisterFlags(fs)
 	c.Deliver.RegisterFlags(fs)
 }

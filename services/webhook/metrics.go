@@ -29,11 +29,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		rules:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_rules", Help: "Rules that are being evaluated."}, byPartition),
 		lag:        prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_lag_records", Help: "Records of md.events that have yet to be evaluated."}, byPartition),
 		fires:      prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_fires_total", Help: "Alerts that have fired, once they are committed."}),
-		dropped:    prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_fires_dropped_total", Help: "Fires of alerts that were paused or deleted a moment before."}),
+		dropped:    prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_fires_dropped_total", Help: "Fires of alerts that were paused, changed or deleted a moment before."}),
 		late:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_late_trades", Help: "Trades older than their predecessor, which fire nothing, since the evaluation began."}, byPartition),
 		absent:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_absent_instruments", Help: "Instruments that have alerts and are not in md.events; the alerts wait for them."}, byPartition),
 		ahead:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_log_clock_ahead_seconds", Help: "By how much the log's clock is ahead of ours; negative: behind, by what the log is delayed."}, byPartition),
-		gaps:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "webhook_log_gaps_total", Help: "Times the place of the last commit was gone from md.events, by why."}, []string{"why"}),
+		gaps:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "webhook_log_gaps_total", Help: "Times the evaluation could not go on from the last commit, by why: retention, log, damaged."}, []string{"why"}),
 		restarts:   prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_evaluation_restarts_total", Help: "Times a partition's evaluation started over from its last commit, because something failed."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_unreadable_records_total", Help: "Records of md.events that could not be read, and were left out."}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{

@@ -198,7 +198,7 @@ const (
 	AlertPaused  AlertState = "paused"
 	AlertFired   AlertState = "fired"   // once, and it was one for once
 	AlertExpired AlertState = "expired" // expires_at has come
-	AlertEnded   AlertState = "ended"   // its instrument was delisted
+	AlertEnded   AlertState = "ended"   // its instrument was delisted, or got scales at which the limit is no number
 	AlertDeleted AlertState = "deleted" // kept so that its events can still be explained
 )
 
