@@ -19,14 +19,13 @@ import (
 
 // alert is an alert as the API tells it.
 type alert struct {
-	ID        string   `json:"id"`
-	Sym       string   `json:"sym"`
-	Name      string   `json:"name"`
-	Rule      rule     `json:"rule"`
-	State     string   `json:"state"`
-	Fires     int      `json:"fires"`
-	LastFired *string  `json:"last_fired_at"`
-	Labels    []string `json:"labels"`
+	ID        string  `json:"id"`
+	Sym       string  `json:"sym"`
+	Name      string  `json:"name"`
+	Rule      rule    `json:"rule"`
+	State     string  `json:"state"`
+	Fires     int     `json:"fires"`
+	LastFired *string `json:"last_fired_at"`
 	ValidFrom *struct {
 		Value *string `json:"value"`
 	} `json:"valid_from"`

@@ -7,7 +7,6 @@ import (
 
 // event is what a webhook tells.
 type event struct {
-	ID   string `json:"id"`
 	Type string `json:"type"`
 	Data struct {
 		Object json.RawMessage `json:"object"`

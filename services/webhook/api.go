@@ -63,7 +63,7 @@ type api struct {
 	cfg     APIConfig
 	deps    apiDeps
 	log     *zap.Logger
-	admin   [sha256.Size]byte // of the admin's token; hasAdmin says whether there is one
+	admin   [sha256.Size]byte // of the admin's token, if there is one
 	limiter *door.Limiter[payer]
 	crowd   *door.Crowd
 	proxies door.Proxies

@@ -90,7 +90,8 @@ func forbidden(why string) error {
 }
 
 func tooMany() error {
-	return &rest.Problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many requests; Retry-After says when there may be another one"}
+	p := rest.AskedTooMuch()
+	return &p
 }
 
 // identify finds out who asks, by their token.

@@ -54,7 +54,7 @@ func unreadable(body []byte) string {
 		switch {
 		case err == io.EOF && depth == 0 && json.Valid(body):
 			return ""
-		case err == io.EOF || err == nil && false:
+		case err == io.EOF:
 			return "it ends too early, or goes on behind its end"
 		case err != nil:
 			return printable(err.Error())

@@ -101,6 +101,7 @@ func (o *owner) report() {
 	s := o.rules.Stats()
 	o.metrics.rules.WithLabelValues(o.label()).Set(float64(s.Rules))
 	o.metrics.late.WithLabelValues(o.label()).Set(float64(s.Late))
+	o.metrics.faults.WithLabelValues(o.label()).Set(float64(s.Faults))
 	o.metrics.ahead.WithLabelValues(o.label()).Set(time.Until(o.rules.Clock().Std()).Seconds())
 	o.metrics.absent.WithLabelValues(o.label()).Set(float64(len(o.absent)))
 }

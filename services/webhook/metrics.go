@@ -16,6 +16,7 @@ type metrics struct {
 	late       *prometheus.GaugeVec
 	absent     *prometheus.GaugeVec
 	ahead      *prometheus.GaugeVec
+	faults     *prometheus.GaugeVec
 	gaps       *prometheus.CounterVec
 	restarts   prometheus.Counter
 	unreadable prometheus.Counter
@@ -33,6 +34,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		late:       prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_late_trades", Help: "Trades older than their predecessor, which fire nothing, since the evaluation began."}, byPartition),
 		absent:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_absent_instruments", Help: "Instruments that have alerts and are not in md.events; the alerts wait for them."}, byPartition),
 		ahead:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_log_clock_ahead_seconds", Help: "By how much the log's clock is ahead of ours; negative: behind, by what the log is delayed."}, byPartition),
+		faults:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "webhook_contradicting_events", Help: "Events that contradict what came before them, such as books that do not match their hash, since the evaluation began."}, byPartition),
 		gaps:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "webhook_log_gaps_total", Help: "Times the evaluation could not go on from the last commit, by why: retention, log, damaged."}, []string{"why"}),
 		restarts:   prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_evaluation_restarts_total", Help: "Times a partition's evaluation started over from its last commit, because something failed."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{Name: "webhook_unreadable_records_total", Help: "Records of md.events that could not be read, and were left out."}),
@@ -43,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.absent, m.ahead, m.gaps, m.restarts, m.unreadable, m.commits} {
+	for _, c := range []prometheus.Collector{m.partitions, m.rules, m.lag, m.fires, m.dropped, m.late, m.absent, m.ahead, m.faults, m.gaps, m.restarts, m.unreadable, m.commits} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -53,7 +55,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 
 // forget takes a partition out of the metrics, which belongs to somebody else now.
 func (m *metrics) forget(partition string) {
-	for _, v := range []*prometheus.GaugeVec{m.rules, m.lag, m.late, m.absent, m.ahead} {
+	for _, v := range []*prometheus.GaugeVec{m.rules, m.lag, m.late, m.absent, m.ahead, m.faults} {
 		v.DeleteLabelValues(partition)
 	}
 }

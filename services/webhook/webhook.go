@@ -125,7 +125,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.close(st)
-	sender, err := deliver.New(s.cfg.Deliver, deliver.Deps{Outbox: st, Log: s.log.Named("deliver"), Reg: s.deps.Metrics})
+	sender, err := deliver.New(s.cfg.Deliver, deliver.Deps{Outbox: st, Log: s.log.Named("deliver"), Metrics: s.deps.Metrics})
 	if err != nil {
 		return err
 	}

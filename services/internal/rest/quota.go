@@ -25,10 +25,11 @@ func TellQuota(ctx *fasthttp.RequestCtx, q door.Quota) {
 }
 
 // TooMany answers somebody who has asked too much.
-func TooMany(ctx *fasthttp.RequestCtx) {
-	Fail(ctx, Problem{
-		Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many requests; Retry-After says when there may be another one",
-	})
+func TooMany(ctx *fasthttp.RequestCtx) { Fail(ctx, AskedTooMuch()) }
+
+// AskedTooMuch is the problem that TooMany answers with.
+func AskedTooMuch() Problem {
+	return Problem{Status: fasthttp.StatusTooManyRequests, Code: "rate", Detail: "too many requests; Retry-After says when there may be another one"}
 }
 
 // WholeSeconds is a time to wait, at least a second.

@@ -77,8 +77,6 @@ func batchID(jobs []store.Job) string {
 
 // body is what formats read of an event's stored bytes.
 type body struct {
-	ID        string    `json:"id"`
-	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
 	Data      struct {
 		Object json.RawMessage `json:"object"`
@@ -87,7 +85,6 @@ type body struct {
 
 // object is what messages for people read of it.
 type object struct {
-	Alert    string  `json:"alert"`
 	Name     string  `json:"name"`
 	Sym      string  `json:"sym"`
 	Series   string  `json:"series"`

@@ -64,9 +64,9 @@ type Outbox interface {
 
 // Deps is what the sender is given.
 type Deps struct {
-	Outbox Outbox
-	Log    *zap.Logger
-	Reg    prometheus.Registerer // nil: metrics are not registered
+	Outbox  Outbox
+	Log     *zap.Logger
+	Metrics prometheus.Registerer // nil: they are not registered
 }
 
 // Sender delivers.
@@ -137,7 +137,7 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 	}
 	s.shared = newTransport(&cfg, g, newTLS())
 	s.client = newClient(s.shared)
-	if s.metrics, err = newMetrics(deps.Reg, s); err != nil {
+	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {
 		return nil, err
 	}
 	return s, nil

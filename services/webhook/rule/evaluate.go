@@ -135,7 +135,6 @@ func (p *Partition) tidied(l *line, slots []uint32, f flags, wanted flags) []uin
 // evaluate takes the series' value of this record, and fires and moves the rules that it concerns.
 func (p *Partition) evaluate(l *line, gap bool) {
 	v, ok := l.now()
-	p.stats.Evaluated++
 	c := context{value: v, prev: l.value, hasPrev: l.has, gap: gap}
 	l.value, l.has = v, ok
 	if !ok {
@@ -185,7 +184,6 @@ func (p *Partition) move(l *line, c *context) {
 		work = p.pendings(l, work)
 	}
 	l.pos, l.placed = c.value, true
-	p.stats.Looked += uint64(len(work))
 	for _, slot := range work {
 		p.look(l, slot, c)
 	}
@@ -353,7 +351,6 @@ func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
 	l.queued--
 	e := p.rules.extra(r)
 	if e != nil && p.clock < e.until { // a crossing during the cooldown
-		p.stats.Lost++
 		r.set(disarmed)
 		p.changed(slot)
 		return false
@@ -368,7 +365,6 @@ func (p *Partition) settle(l *line, slot uint32, c *context) (ended bool) {
 	}
 	f.Seq, f.Time = l.in.newestOf(l.series.group())
 	p.out.Fires = append(p.out.Fires, f)
-	p.stats.Fires++
 	if r.is(once) {
 		p.end(slot, Fired)
 		return true

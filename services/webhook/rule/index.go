@@ -13,7 +13,6 @@ const blockSize = 256
 type index struct {
 	blocks []block
 	tops   []int64 // the greatest key of each block
-	n      int
 }
 
 // block is a run of thresholds. Keys and places are apart, since a search only looks at keys.
@@ -92,7 +91,6 @@ func (x *index) insert(key int64, slot uint32) {
 	b.keys = insertAt(b.keys, i, key)
 	b.slots = insertAt(b.slots, i, slot)
 	x.tops[at] = lastOf(b.keys)
-	x.n++
 }
 
 // insertAt is slices.Insert that grows small blocks slowly: most rules stand alone on their series.
@@ -141,7 +139,6 @@ func (x *index) remove(key int64, slot uint32) {
 func (x *index) cut(at, i, j int) {
 	b := &x.blocks[at]
 	b.keys, b.slots = slices.Delete(b.keys, i, j), slices.Delete(b.slots, i, j)
-	x.n -= j - i
 	if len(b.keys) == 0 {
 		x.drop(at)
 		return
@@ -178,7 +175,6 @@ func (x *index) take(dst []uint32, from, to int64) []uint32 {
 			j = search(b.keys, to+1)
 		}
 		dst = append(dst, b.slots[i:j]...)
-		x.n -= j - i
 		rest := len(b.keys) - j
 		if i == 0 && rest == 0 {
 			at++

@@ -91,7 +91,6 @@ func (p *Partition) open(in *instrument, groups group, why string) {
 	if news == 0 {
 		return
 	}
-	p.stats.Gaps++
 	if p.out == nil || in.rules == 0 {
 		return
 	}
@@ -190,7 +189,6 @@ func (p *Partition) applySnapshot(in *instrument, s *market.Snapshot, raw []byte
 		p.stats.Old++
 		return
 	case s.Part > 1 && len(in.parts) == 0:
-		p.stats.Orphans++ // reading began between its parts
 		return
 	}
 	p.touch(in)

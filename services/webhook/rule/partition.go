@@ -98,23 +98,13 @@ type Valid struct {
 	HasValue bool
 }
 
-// Stats count what a partition has seen and done.
+// Stats count what a partition has, and what it has left out.
 type Stats struct {
-	Rules       int
-	Instruments int
-	Lines       int // series with rules
-	Pending     int // rules that wait for hold_for or for the end of a cooldown
-
-	Events    uint64
-	Evaluated uint64 // values of series with rules
-	Looked    uint64 // rules that a value concerned
-	Fires     uint64
-	Lost      uint64 // crossings during a cooldown
-	Old       uint64 // events that were known already
-	Late      uint64 // trades older than the newest one of their instrument
-	Orphans   uint64 // events of unknown instruments, parts of snapshots without their beginning
-	Faults    uint64 // events that contradict the state: a book that does not match its hash
-	Gaps      uint64
+	Rules  int
+	Lines  int    // series with rules
+	Old    uint64 // events that were known already
+	Late   uint64 // trades older than the newest one of their instrument
+	Faults uint64 // events that contradict the state: a book that does not match its hash
 }
 
 // Partition evaluates the rules on the instruments of one partition of md.events. It belongs to one goroutine at a time.
@@ -203,10 +193,7 @@ func (p *Partition) Instruments(do func(market.Status)) {
 // Stats returns the counts so far.
 func (p *Partition) Stats() Stats {
 	s := p.stats
-	s.Rules, s.Instruments, s.Lines = p.rules.ids.n, len(p.list), len(p.index)
-	for _, id := range p.index {
-		s.Pending += p.lines[id].queued
-	}
+	s.Rules, s.Lines = p.rules.ids.n, len(p.index)
 	return s
 }
 
@@ -384,7 +371,6 @@ func (p *Partition) Apply(ev *stream.Event, out *Output) error {
 	p.out = out
 	first := len(out.Fires)
 	p.offset, p.before = ev.Offset, p.clock
-	p.stats.Events++
 	p.advance(ev.Time)
 	err := p.event(ev)
 	p.ring()
@@ -534,7 +520,6 @@ func (p *Partition) instrument(id uint32) *instrument {
 	in := p.insts[id]
 	switch {
 	case in == nil:
-		p.stats.Orphans++
 		return nil
 	case p.offset <= in.at:
 		p.stats.Old++

@@ -20,7 +20,6 @@ type rule struct {
 // extra is what only some rules have.
 type extra struct {
 	hysteresis int64
-	expires    market.Time
 	since      market.Time
 	until      market.Time
 	cooldown   uint32 // ms
@@ -119,7 +118,7 @@ func (rs *rules) add(id int64, s *Spec, st *State) (uint32, *rule) {
 		r.set(pending)
 	}
 	e := extra{
-		hysteresis: s.Hysteresis, expires: s.Expires, since: st.Since, until: st.Until,
+		hysteresis: s.Hysteresis, since: st.Since, until: st.Until,
 		cooldown: uint32(s.Cooldown / time.Millisecond), hold: uint32(s.HoldFor / time.Millisecond),
 	}
 	if e != (extra{}) || st.Pending {

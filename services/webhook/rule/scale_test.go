@@ -118,7 +118,7 @@ func TestStorm(t *testing.T) {
 			t.Fatalf("rule %d is not there", id)
 		}
 	}
-	if s := b.p.Stats(); s.Rules != 0 || s.Lines != 0 || s.Pending != 0 {
+	if s := b.p.Stats(); s.Rules != 0 || s.Lines != 0 || b.p.Pending() != 0 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -40,7 +40,6 @@ func (p *Partition) seed(in *instrument, s *stream.InstrumentSnapshot) error {
 func (p *Partition) seedBars(s *stream.Snapshot) error {
 	in := p.insts[s.Inst]
 	if in == nil {
-		p.stats.Orphans++
 		return nil
 	}
 	err := stream.DecodeBars(s.Payload, func(b *market.Bar) error {

@@ -18,9 +18,6 @@ type State struct {
 	Until    market.Time // the end of the cooldown; 0 before the first fire of a rule that has one
 }
 
-// Renewed is the state that a rule goes on with which was paused or changed: all but the numbering of its fires begins anew.
-func (s State) Renewed() State { return State{ArmSeq: s.ArmSeq} }
-
 const (
 	stateDisarmed = 1 << iota
 	statePending

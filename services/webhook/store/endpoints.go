@@ -62,12 +62,6 @@ func (s *Store) Endpoints(ctx context.Context, tenant int64, p Page) ([]Endpoint
 	return s.endpoints(ctx, rows)
 }
 
-// EndpointNums returns the numbers of all of a tenant's endpoints.
-func (s *Store) EndpointNums(ctx context.Context, tenant int64) ([]int64, error) {
-	nums, err := s.read.EndpointNums(ctx, tenant)
-	return nums, s.found(err)
-}
-
 // UpdateEndpoint lets change alter an endpoint, and keeps what it made of it: everything but State, Why and Health. Of the state
 // it can say that the endpoint is unverified; what is queued is held then. Secrets that it took away are gone, those that
 // it added get numbers. change may be called again, with the endpoint as it is then. once may be nil; its Render may look at what

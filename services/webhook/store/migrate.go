@@ -19,8 +19,8 @@ import (
 var migrationFiles embed.FS
 
 // migrate brings the tables up to date. A database that is newer than this program is left alone.
-func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, files fs.FS, opts ...goose.ProviderOption) error {
-	p, err := goose.NewProvider(dialect, db, files, append(opts, goose.WithTableName("migration"), goose.WithDisableGlobalRegistry(true))...)
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, files fs.FS) error {
+	p, err := goose.NewProvider(dialect, db, files, goose.WithTableName("migration"), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}

@@ -91,8 +91,7 @@ func (s *Store) Images(ctx context.Context, partition int, do func(inst uint32, 
 	}
 }
 
-// Rules calls do with each active alert of a partition. Only Num, Tenant, Sym, Inst, Partition, Rule, State, Version, Applied
-// and Eval are set.
+// Rules calls do with each active alert of a partition. Only Num, Sym, Rule, Eval.ArmSeq and Eval.Blob are set.
 func (s *Store) Rules(ctx context.Context, partition int, do func(*Alert) error) error {
 	for after := int64(0); ; {
 		page, err := s.read.ActiveAlerts(ctx, int32(partition), after, pageRows)
@@ -100,11 +99,7 @@ func (s *Store) Rules(ctx context.Context, partition int, do func(*Alert) error)
 			return s.found(err)
 		}
 		for _, r := range page {
-			a := Alert{
-				Num: r.Num, Tenant: r.Tenant, Sym: r.Sym, Inst: uint32(r.Inst), Partition: partition, Rule: r.Rule, State: AlertActive,
-				Version: r.Version, Applied: r.Applied,
-				Eval: Eval{ArmSeq: uint32(r.ArmSeq), ValidFrom: r.ValidFrom, Clock: market.Time(r.Clock), Value: r.Value, Blob: r.Blob},
-			}
+			a := Alert{Num: r.Num, Sym: r.Sym, Rule: r.Rule, Eval: Eval{ArmSeq: uint32(r.ArmSeq), Blob: r.Blob}}
 			if err := do(&a); err != nil {
 				return err
 			}

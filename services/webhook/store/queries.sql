@@ -1,6 +1,3 @@
--- name: Setting :one
-SELECT value FROM setting WHERE name = $1;
-
 -- name: SetSetting :exec
 INSERT INTO setting (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
@@ -137,9 +134,6 @@ SELECT * FROM endpoint WHERE num > $1 ORDER BY num LIMIT $2;
 -- name: Targets :many
 SELECT num, state, event_types, ordering FROM endpoint WHERE tenant = $1 ORDER BY num FOR SHARE;
 
--- name: EndpointNums :many
-SELECT num FROM endpoint WHERE tenant = $1 ORDER BY num;
-
 -- name: OrderingOf :one
 SELECT ordering FROM endpoint WHERE num = $1;
 
@@ -204,7 +198,7 @@ UPDATE alert SET name = $2, sym = $3, inst = $4, part = $5, rule = $6, endpoints
 SELECT * FROM alert WHERE part = $1 AND version > applied ORDER BY num LIMIT $2;
 
 -- name: ActiveAlerts :many
-SELECT num, tenant, sym, inst, rule, version, applied, arm_seq, valid_from, clock, value, blob FROM alert
+SELECT num, sym, rule, arm_seq, blob FROM alert
 WHERE part = $1 AND state = 'active' AND num > $2 ORDER BY num LIMIT $3;
 
 -- name: ActiveByTenant :many
@@ -227,9 +221,6 @@ ON CONFLICT (part) DO UPDATE SET log_id = excluded.log_id, place = excluded.plac
 
 -- name: Images :many
 SELECT inst, image FROM image WHERE part = $1 AND inst > $2 ORDER BY inst LIMIT $3;
-
--- name: SetImage :exec
-INSERT INTO image (part, inst, image) VALUES ($1, $2, $3) ON CONFLICT (part, inst) DO UPDATE SET image = excluded.image;
 
 -- name: DropImages :exec
 DELETE FROM image WHERE part = $1;

@@ -10,23 +10,16 @@ import (
 )
 
 const activeAlerts = `-- name: ActiveAlerts :many
-SELECT num, tenant, sym, inst, rule, version, applied, arm_seq, valid_from, clock, value, blob FROM alert
+SELECT num, sym, rule, arm_seq, blob FROM alert
 WHERE part = $1 AND state = 'active' AND num > $2 ORDER BY num LIMIT $3
 `
 
 type ActiveAlertsRow struct {
-	Num       int64
-	Tenant    int64
-	Sym       string
-	Inst      int64
-	Rule      string
-	Version   int64
-	Applied   int64
-	ArmSeq    int64
-	ValidFrom int64
-	Clock     int64
-	Value     string
-	Blob      []byte
+	Num    int64
+	Sym    string
+	Rule   string
+	ArmSeq int64
+	Blob   []byte
 }
 
 func (q *Queries) ActiveAlerts(ctx context.Context, part int32, num int64, limit int32) ([]ActiveAlertsRow, error) {
@@ -40,16 +33,9 @@ func (q *Queries) ActiveAlerts(ctx context.Context, part int32, num int64, limit
 		var i ActiveAlertsRow
 		if err := rows.Scan(
 			&i.Num,
-			&i.Tenant,
 			&i.Sym,
-			&i.Inst,
 			&i.Rule,
-			&i.Version,
-			&i.Applied,
 			&i.ArmSeq,
-			&i.ValidFrom,
-			&i.Clock,
-			&i.Value,
 			&i.Blob,
 		); err != nil {
 			return nil, err
@@ -1059,33 +1045,6 @@ func (q *Queries) Endpoint(ctx context.Context, num int64) (Endpoint, error) {
 		&i.Verify,
 	)
 	return i, err
-}
-
-const endpointNums = `-- name: EndpointNums :many
-SELECT num FROM endpoint WHERE tenant = $1 ORDER BY num
-`
-
-func (q *Queries) EndpointNums(ctx context.Context, tenant int64) ([]int64, error) {
-	rows, err := q.db.QueryContext(ctx, endpointNums, tenant)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []int64
-	for rows.Next() {
-		var num int64
-		if err := rows.Scan(&num); err != nil {
-			return nil, err
-		}
-		items = append(items, num)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const endpoints = `-- name: Endpoints :many
@@ -2437,15 +2396,6 @@ func (q *Queries) SetHealth(ctx context.Context, arg SetHealthParams) error {
 	return err
 }
 
-const setImage = `-- name: SetImage :exec
-INSERT INTO image (part, inst, image) VALUES ($1, $2, $3) ON CONFLICT (part, inst) DO UPDATE SET image = excluded.image
-`
-
-func (q *Queries) SetImage(ctx context.Context, part int32, inst int64, image []byte) error {
-	_, err := q.db.ExecContext(ctx, setImage, part, inst, image)
-	return err
-}
-
 const setReplay = `-- name: SetReplay :exec
 UPDATE replay SET state = $2, matched = $3, place = $4, finished = $5 WHERE num = $1
 `
@@ -2502,17 +2452,6 @@ func (q *Queries) SetTenant(ctx context.Context, arg SetTenantParams) (int64, er
 		return 0, err
 	}
 	return result.RowsAffected()
-}
-
-const setting = `-- name: Setting :one
-SELECT value FROM setting WHERE name = $1
-`
-
-func (q *Queries) Setting(ctx context.Context, name string) ([]byte, error) {
-	row := q.db.QueryRowContext(ctx, setting, name)
-	var value []byte
-	err := row.Scan(&value)
-	return value, err
 }
 
 const slotEndpoints = `-- name: SlotEndpoints :many
