@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/load"
-	"github.com/tickwire/tickwire/pkg/stream"
 )
 
 func alertsCommand() *cobra.Command {
@@ -43,30 +42,30 @@ func alerts(ctx context.Context, out io.Writer, cfg load.AlertsConfig, kafka []s
 	if cfg.Fires < 1 || cfg.Instruments < 1 || cfg.Alerts < 1 || cfg.Endpoints < 1 || cfg.Duration <= 0 {
 		return errors.New("--fires, --instruments, --alerts, --endpoints and --duration must be positive")
 	}
-	server, err := startServer(ctx, "--kafka", strings.Join(kafka, ","), "--webhook-addr", "127.0.0.1:0", "--webhook-rate", "0", "--webhook-database", database)
+	server, err := deployment.Open(ctx, deployment.Config{Kafka: kafka}, "--webhook-addr", "127.0.0.1:0", "--webhook-rate", "0", "--webhook-database", database)
 	if err != nil {
 		return err
 	}
-	report, err := measureAlerts(ctx, server, cfg)
-	if stopped := server.stop(); err == nil {
+	r, err := measureAlerts(ctx, server, cfg)
+	if stopped := server.Close(); err == nil {
 		err = stopped
 	}
 	if err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(out, "%d fires/s, %d alerts on %d instruments, %d endpoints, %d cores, %s\n%s",
-		cfg.Fires, cfg.Alerts*cfg.Instruments, cfg.Instruments, cfg.Endpoints, runtime.NumCPU(), runtime.Version(), report); err != nil {
+		cfg.Fires, cfg.Alerts*cfg.Instruments, cfg.Instruments, cfg.Endpoints, runtime.NumCPU(), runtime.Version(), r); err != nil {
 		return err
 	}
-	return report.Err()
+	return r.Err()
 }
 
-func measureAlerts(ctx context.Context, server *server, cfg load.AlertsConfig) (*load.AlertsReport, error) {
-	cluster, err := stream.Open(stream.Config{Brokers: strings.Split(server.addrs.Kafka, ","), ClientID: "tickwire-bench"})
+func measureAlerts(ctx context.Context, server *deployment.Deployment, cfg load.AlertsConfig) (*load.AlertsReport, error) {
+	cluster, err := server.Cluster()
 	if err != nil {
 		return nil, err
 	}
 	defer cluster.Close()
-	cfg.API, cfg.Cluster, cfg.Server = "http://"+server.addrs.Alerts, cluster, server.cmd.Process.Pid
+	cfg.API, cfg.Cluster, cfg.Server = server.Alerts, cluster, server.PID
 	return load.Alerts(ctx, cfg)
 }

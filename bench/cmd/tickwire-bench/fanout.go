@@ -29,8 +29,8 @@ func peerCommand() *cobra.Command {
 	}
 }
 
-// report runs a scenario, prints its table, and writes its figures to a file when one is named.
-func report[R scenario.Report](out io.Writer, file string, run func() (R, error)) error {
+// show runs a scenario, prints its table, and writes its figures to a file when one is named.
+func show[R scenario.Report](out io.Writer, file string, run func() (R, error)) error {
 	r, err := run()
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func fanoutOf(cfg *scenario.FanoutConfig, finish func() error) *cobra.Command {
 				return err
 			}
 			cfg.NoFloor = !floor
-			return report(cmd.OutOrStdout(), file, func() (*scenario.FanoutReport, error) { return scenario.Fanout(cmd.Context(), *cfg) })
+			return show(cmd.OutOrStdout(), file, func() (*scenario.FanoutReport, error) { return scenario.Fanout(cmd.Context(), *cfg) })
 		},
 	}
 	f := cmd.Flags()

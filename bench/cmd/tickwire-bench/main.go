@@ -3,16 +3,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 
@@ -20,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/load"
-	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/services/all"
 )
 
@@ -81,12 +77,12 @@ func latency(ctx context.Context, out io.Writer, cfg load.LatencyConfig, kafka [
 	if cfg.Rate < 1 || cfg.Instruments < 1 || cfg.Subscribers < 1 || cfg.Each < 1 || cfg.Duration <= 0 {
 		return errors.New("--rate, --instruments, --subscribers, --each and --duration must be positive")
 	}
-	server, err := startServer(ctx, "--kafka", strings.Join(kafka, ","))
+	server, err := deployment.Open(ctx, deployment.Config{Kafka: kafka}, "--webhook-addr", "")
 	if err != nil {
 		return err
 	}
-	report, err := measure(ctx, server, cfg)
-	if stopped := server.stop(); err == nil {
+	r, err := measure(ctx, server, cfg)
+	if stopped := server.Close(); err == nil {
 		err = stopped
 	}
 	if err != nil {
@@ -97,78 +93,31 @@ func latency(ctx context.Context, out io.Writer, cfg load.LatencyConfig, kafka [
 		where = "Kafka at " + kafka[0]
 	}
 	if _, err := fmt.Fprintf(out, "%d raw records/s, %d instruments, %d subscribers on %d each, %s, %d cores, %s\n%s",
-		cfg.Rate, cfg.Instruments, cfg.Subscribers, cfg.Each, where, runtime.NumCPU(), runtime.Version(), report); err != nil {
+		cfg.Rate, cfg.Instruments, cfg.Subscribers, cfg.Each, where, runtime.NumCPU(), runtime.Version(), r); err != nil {
 		return err
 	}
-	return report.Err()
+	return r.Err()
 }
 
-func measure(ctx context.Context, server *server, cfg load.LatencyConfig) (*load.LatencyReport, error) {
-	cluster, err := stream.Open(stream.Config{Brokers: strings.Split(server.addrs.Kafka, ","), ClientID: "tickwire-bench"})
+func measure(ctx context.Context, server *deployment.Deployment, cfg load.LatencyConfig) (*load.LatencyReport, error) {
+	cluster, err := server.Cluster()
 	if err != nil {
 		return nil, err
 	}
 	defer cluster.Close()
-	cfg.URL, cfg.Cluster, cfg.Server = "ws://"+server.addrs.WS, cluster, server.cmd.Process.Pid
+	cfg.URL, cfg.Cluster, cfg.Server = server.WS, cluster, server.PID
 	// The producer's thread sleeps in the kernel; its processor slot should not be missing to the clients.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	return load.Latency(ctx, cfg)
 }
 
-// server is everything but the load, in a process of its own, so that the kernel shares the processors out fairly and the
-// server's time can be told from ours.
-type server struct {
-	cmd   *exec.Cmd
-	dir   string
-	addrs all.Addrs
-}
-
-// startServer runs ourselves again as the server, with flags of `tickwire all`, and waits until it is ready.
-func startServer(ctx context.Context, flags ...string) (*server, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "tickwire-bench-")
-	if err != nil {
-		return nil, err
-	}
-	file := filepath.Join(dir, "addrs.json")
-	//nolint:gosec // it is ourselves, with our own flags
-	s := &server{dir: dir, cmd: exec.CommandContext(ctx, self, append([]string{"serve", "--addr-file", file}, flags...)...)}
-	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.WaitDelay, s.cmd.Stderr = 10*time.Second, os.Stderr
-	if err := s.cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(time.Minute); ; <-poll.C {
-		b, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(b, &s.addrs)
-		}
-		if err == nil {
-			return s, nil
-		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, errors.Join(errors.New("the servers did not start"), err, s.stop())
-		}
-	}
-}
-
-func (s *server) stop() error {
-	told := s.cmd.Process.Signal(syscall.SIGTERM)
-	return errors.Join(told, s.cmd.Wait(), os.RemoveAll(s.dir))
-}
-
-// serveCommand is what startServer runs.
+// serveCommand is what package deployment starts.
 func serveCommand() *cobra.Command {
 	cfg := all.DefaultConfig()
 	cfg.Market.Kind, cfg.BrokerAddr, cfg.WS.Addr, cfg.SSE.Addr, cfg.Admin.Addr = "none", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", ""
 	cfg.WS.Drain, cfg.Webhook.Addr = time.Millisecond, ""
 	cmd := &cobra.Command{
-		Use: "serve", Short: "What the other commands measure", Hidden: true, Args: cobra.NoArgs,
+		Use: deployment.Command, Short: "What the other commands measure", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := zap.NewProduction(zap.IncreaseLevel(zap.ErrorLevel))
 			if err != nil {

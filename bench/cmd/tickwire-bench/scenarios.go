@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/scenario"
 )
 
@@ -37,7 +38,7 @@ func memoryOf(cfg *scenario.MemoryConfig, finish func() error) *cobra.Command {
 			if err := finish(); err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), file, func() (*scenario.MemoryReport, error) { return scenario.Memory(cmd.Context(), *cfg) })
+			return show(cmd.OutOrStdout(), file, func() (*scenario.MemoryReport, error) { return scenario.Memory(cmd.Context(), *cfg) })
 		},
 	}
 	f := cmd.Flags()
@@ -59,7 +60,7 @@ func fairnessCommand() *cobra.Command {
 			if cfg.JSON, err = scenario.ParseFormat(format); err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), file, func() (*scenario.FairnessReport, error) { return scenario.Fairness(cmd.Context(), cfg) })
+			return show(cmd.OutOrStdout(), file, func() (*scenario.FairnessReport, error) { return scenario.Fairness(cmd.Context(), cfg) })
 		},
 	}
 	f := cmd.Flags()
@@ -86,7 +87,7 @@ func flowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "flow", Short: "How old the data is that a client meets after a pause, with a flow window and without", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return report(cmd.OutOrStdout(), file, func() (*scenario.FlowReport, error) { return scenario.Flow(cmd.Context(), cfg) })
+			return show(cmd.OutOrStdout(), file, func() (*scenario.FlowReport, error) { return scenario.Flow(cmd.Context(), cfg) })
 		},
 	}
 	f := cmd.Flags()
@@ -125,7 +126,7 @@ func stormOf(cfg *scenario.StormConfig, finish func() error) *cobra.Command {
 			if err := finish(); err != nil {
 				return err
 			}
-			return report(cmd.OutOrStdout(), file, func() (*scenario.StormReport, error) { return scenario.Storm(cmd.Context(), *cfg) })
+			return show(cmd.OutOrStdout(), file, func() (*scenario.StormReport, error) { return scenario.Storm(cmd.Context(), *cfg) })
 		},
 	}
 	f := cmd.Flags()
@@ -149,13 +150,13 @@ status. Exit code 1 when one of them saw a gap, a wrong hash, a message that cou
 is stale in the end.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := startServer(cmd.Context(), "--market", "sim", "--instruments", strconv.Itoa(instruments), "--rate", strconv.Itoa(rate))
+			server, err := deployment.Open(cmd.Context(), deployment.Config{}, "--webhook-addr", "", "--market", "sim", "--instruments", strconv.Itoa(instruments), "--rate", strconv.Itoa(rate))
 			if err != nil {
 				return err
 			}
-			cfg.URL, cfg.Server = "ws://"+server.addrs.WS, server.cmd.Process.Pid
-			err = report(cmd.OutOrStdout(), file, func() (*scenario.SoakReport, error) { return scenario.Soak(cmd.Context(), cfg) })
-			return errors.Join(err, server.stop())
+			cfg.URL, cfg.Server = server.WS, server.PID
+			err = show(cmd.OutOrStdout(), file, func() (*scenario.SoakReport, error) { return scenario.Soak(cmd.Context(), cfg) })
+			return errors.Join(err, server.Close())
 		},
 	}
 	f := cmd.Flags()

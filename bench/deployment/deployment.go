@@ -1,0 +1,142 @@
+// Package deployment is where the system under test is: at addresses that the user names, or in a process that is started for
+// the measurement.
+package deployment
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tickwire/tickwire/pkg/stream"
+	"github.com/tickwire/tickwire/services/all"
+)
+
+// Config names what is there already. With nothing named, or Kafka alone, the servers are started.
+type Config struct {
+	WS     string   // of the WebSocket edge: ws://… or wss://…
+	SSE    string   // of the public edge: http://… or https://…
+	Alerts string   // of the alerts' API: http://… or https://…
+	Kafka  []string // brokers, where md.raw is; without them a market that runs already is looked at
+	Token  string   // for edges that ask for one
+	PID    int      // of the server, when it runs on this machine: its CPU time and memory are measured
+}
+
+// RegisterFlags adds a flag for each field.
+func (c *Config) RegisterFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.WS, "ws", "", "`URL` of a running WebSocket edge, ws://HOST:PORT, instead of starting one")
+	f.StringVar(&c.SSE, "sse", "", "`URL` of a running public edge, http://HOST:PORT")
+	f.StringVar(&c.Alerts, "alerts", "", "`URL` of a running alerts' API, http://HOST:PORT")
+	f.StringSliceVar(&c.Kafka, "kafka", nil, "Kafka `HOST:PORT,…` of the running servers; alone: start the servers on this cluster instead of the embedded broker")
+	f.StringVar(&c.Token, "token", "", "bearer `TOKEN` for running servers that ask for one")
+	f.IntVar(&c.PID, "pid", 0, "process `ID` of the running server, if it is on this machine: its CPU time and memory are measured")
+}
+
+// Named tells whether running servers are named.
+func (c *Config) Named() bool { return c.WS != "" || c.SSE != "" || c.Alerts != "" }
+
+// Deployment is what can be measured.
+type Deployment struct {
+	Config
+	Started bool // for the measurement
+	broker  string
+	cmd     *exec.Cmd
+	dir     string
+}
+
+// Open uses the running servers, if they are named, or starts `tickwire all` in a process of its own with flags, so that the
+// kernel shares the processors out fairly and the servers' time can be told from ours. Ctx bounds their life.
+func Open(ctx context.Context, cfg Config, flags ...string) (*Deployment, error) {
+	d := &Deployment{Config: cfg}
+	if cfg.Named() {
+		return d, nil
+	}
+	d.Started, d.broker = true, "the embedded broker"
+	if len(cfg.Kafka) > 0 {
+		d.broker = "Kafka at " + cfg.Kafka[0]
+	}
+	if err := d.start(ctx, append([]string{"--kafka", strings.Join(cfg.Kafka, ",")}, flags...)); err != nil {
+		return nil, fmt.Errorf("start the servers: %w", err)
+	}
+	return d, nil
+}
+
+// Command is the hidden subcommand that runs the servers.
+const Command = "serve"
+
+func (d *Deployment) start(ctx context.Context, flags []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if d.dir, err = os.MkdirTemp("", "tickwire-bench-"); err != nil {
+		return err
+	}
+	file := filepath.Join(d.dir, "addrs.json")
+	d.cmd = exec.CommandContext(ctx, self, append([]string{Command, "--addr-file", file}, flags...)...) //nolint:gosec // it is ourselves, with our own flags
+	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(syscall.SIGTERM) }
+	d.cmd.WaitDelay, d.cmd.Stderr = 10*time.Second, os.Stderr
+	if err := d.cmd.Start(); err != nil {
+		return errors.Join(err, os.RemoveAll(d.dir))
+	}
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	var addrs all.Addrs
+	for deadline := time.Now().Add(time.Minute); ; <-poll.C {
+		b, err := os.ReadFile(file) //nolint:gosec // our own
+		if err == nil {
+			err = json.Unmarshal(b, &addrs)
+		}
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return errors.Join(errors.New("they are not ready after a minute"), err, d.Close())
+		}
+	}
+	d.WS, d.SSE, d.PID = "ws://"+addrs.WS, "http://"+addrs.SSE, d.cmd.Process.Pid
+	d.Kafka = strings.Split(addrs.Kafka, ",")
+	if addrs.Alerts != "" {
+		d.Alerts = "http://" + addrs.Alerts
+	}
+	return nil
+}
+
+// Cluster opens the deployment's Kafka.
+func (d *Deployment) Cluster() (*stream.Cluster, error) {
+	if len(d.Kafka) == 0 {
+		return nil, errors.New("--kafka: needed to publish raw records")
+	}
+	return stream.Open(stream.Config{Brokers: d.Kafka, ClientID: "tickwire-bench"})
+}
+
+// Where tells a reader what was measured.
+func (d *Deployment) Where() string {
+	if d.Started {
+		return "started for this run, on " + d.broker
+	}
+	var all []string
+	for _, s := range []string{d.WS, d.SSE, d.Alerts} {
+		if s != "" {
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// Close ends the servers if they were started here, and waits for them.
+func (d *Deployment) Close() error {
+	if !d.Started {
+		return nil
+	}
+	told := d.cmd.Process.Signal(syscall.SIGTERM)
+	return errors.Join(told, d.cmd.Wait(), os.RemoveAll(d.dir))
+}
