@@ -224,6 +224,9 @@ func (s *Swarm) read(c *client) {
 		s.ended(c, errors.New("the server has hung up"))
 		return
 	}
+	if s.measuring {
+		s.report.Bytes += int64(n)
+	}
 	b := s.buf[:have+n]
 	if c.state == upgrading {
 		if b, err = s.answered(c, b); err != nil {

@@ -65,6 +65,7 @@ type Connected struct {
 type Report struct {
 	Messages   int64  // market messages
 	Updates    int64  // updates that they stand for: more when some were merged
+	Bytes      int64  // read, with everything around the messages
 	Histogram  string // of their ages in µs, encoded; see Decode
 	Gaps       int64  // messages that did not follow
 	GapNotices int64  // losses that the server told
@@ -76,6 +77,13 @@ type Report struct {
 	Acked      uint64 // what all clients have, when Config.Acks is set
 	Behind     int    // clients that do not have everything up to the published count given
 	CPU        time.Duration
+}
+
+// Sample is the answer to sample: how it stands.
+type Sample struct {
+	Report              // of everything since the last begin, but for the histogram: of what came since the last sample
+	Connected int       // clients that have everything they asked for
+	At        time.Time // when this was so
 }
 
 // MaxLatency in µs; what is slower counts as this.
@@ -123,14 +131,19 @@ type Swarm struct {
 
 	report    Report
 	measuring bool
-	hist      *hdrhistogram.Histogram
-	failures  int
-	why       string
+	hist      *hdrhistogram.Histogram // since the last sample
+
+	// Of the commands, of which there is one at a time.
+	spare *hdrhistogram.Histogram // takes the place of hist, which is looked at beside the loop
+	total *hdrhistogram.Histogram // since the last begin, without hist
+
+	failures int
+	why      string
 }
 
 // Serve is the child: it does what it is asked until the input ends.
 func Serve(in io.Reader, out io.Writer) error {
-	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
+	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), spare: NewHistogram(), total: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
 	handlers := proc.Handlers{
 		"start": proc.Handle(func(cfg Config) (any, error) {
 			if err := s.start(cfg); err != nil {
@@ -146,6 +159,8 @@ func Serve(in io.Reader, out io.Writer) error {
 		"failover": proc.Handle(s.prepare),
 		"settled":  proc.Handle(s.settled),
 		"begin":    s.command(func() any { s.begin(); return nil }),
+		"sample":   func(json.RawMessage) (any, error) { return s.sample() },
+		"scatter":  s.command(func() any { s.scatter(); return nil }),
 		"on":       s.command(func() any { s.measuring = true; return nil }),
 		"off":      s.command(func() any { s.measuring = false; return nil }),
 		"pause":    s.command(func() any { s.paused = true; return nil }),
@@ -350,20 +365,59 @@ func address(s string) (*syscall.SockaddrInet4, error) {
 func (s *Swarm) begin() {
 	s.report, s.measuring = Report{}, true
 	s.hist.Reset()
+	s.total.Reset()
+}
+
+// collect has the loop do f, and returns what it measured since the last time, which is valid until the next one.
+func (s *Swarm) collect(f func()) (taken *hdrhistogram.Histogram, err error) {
+	s.spare.Reset()
+	if err := s.ask(func() {
+		f()
+		s.hist, s.spare = s.spare, s.hist
+	}); err != nil {
+		return nil, err
+	}
+	s.total.Merge(s.spare)
+	return s.spare, nil
+}
+
+func (s *Swarm) sample() (any, error) {
+	var now Sample
+	taken, err := s.collect(func() { now = Sample{Report: s.report, Connected: s.ready, At: time.Now()} })
+	if err != nil {
+		return nil, err
+	}
+	now.Histogram, err = encode(taken)
+	return now, err
+}
+
+// encode is what Decode reads.
+func encode(h *hdrhistogram.Histogram) (string, error) {
+	b, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	return string(b), err
+}
+
+// scatter ends all connections at once, as a network that fails does, and has the clients come back for what they miss.
+func (s *Swarm) scatter() {
+	now := time.Now().UnixMicro()
+	for _, c := range s.clients {
+		if c.state != running {
+			continue
+		}
+		s.drop(c)
+		c.lost = now
+		s.waiting = append(s.waiting, c)
+	}
 }
 
 // Have is the argument of report: what has been published in all, to find clients that do not have it. 0 asks for nothing.
 type Have struct{ Published uint64 }
 
-func (s *Swarm) result(arg Have) (_ any, err error) {
+func (s *Swarm) result(arg Have) (any, error) {
 	var r Report
-	asked := s.ask(func() {
+	_, err := s.collect(func() {
 		r = s.report
 		r.Acked, r.CPU = s.all, ownTime()
-		var encoded []byte
-		if encoded, err = s.hist.Encode(hdrhistogram.V2CompressedEncodingCookieBase); err == nil {
-			r.Histogram = string(encoded)
-		}
 		if arg.Published == 0 {
 			return
 		}
@@ -373,7 +427,11 @@ func (s *Swarm) result(arg Have) (_ any, err error) {
 			}
 		}
 	})
-	return r, errors.Join(asked, err)
+	if err != nil {
+		return nil, err
+	}
+	r.Histogram, err = encode(s.total)
+	return r, err
 }
 
 // complete tells whether a client has all of what was published, which went round the topics.

@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"context"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
@@ -20,13 +21,22 @@ const Epoch = 1_700_000_000
 // Plan is a fixed schedule: message i (from 0) is due i/Rate seconds after Start, on topic i modulo the number of topics.
 // Two servers with the same plan publish the same bytes, as two edges that read the same log do.
 type Plan struct {
-	Rate     float64 // messages per second over all topics; unused when InFlight is set
-	Start    int64   // µs since 1970
-	InFlight int     // publish as fast as no more than so many are on their way to the slowest client; needs one topic
+	Rate     float64       // messages per second over all topics; unused when InFlight is set
+	Start    int64         // µs since 1970
+	Ramp     time.Duration // from nothing to Rate, evenly, at the beginning
+	Count    uint64        // messages, after which publishing ends; 0 is no end
+	InFlight int           // publish as fast as no more than so many are on their way to the slowest client; needs one topic
 }
 
-// due is when message i is meant to be sent, in µs.
-func (p *Plan) due(i uint64) int64 { return p.Start + int64(float64(i)*1e6/p.Rate) }
+// due is when message i is meant to be sent, in µs. While the rate grows, the number of messages does so as the square of
+// the time.
+func (p *Plan) due(i uint64) int64 {
+	n, ramp := float64(i), p.Ramp.Seconds()
+	if grown := p.Rate * ramp / 2; n < grown {
+		return p.Start + int64(1e6*ramp*math.Sqrt(n/grown))
+	}
+	return p.Start + int64(1e6*(n/p.Rate+ramp/2))
+}
 
 // pace is the shortest sleep of a publisher: what falls due meanwhile is published in one go, late by no more than that. A
 // log's reader gets its records in batches too.
@@ -56,8 +66,11 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 		return p.saturate(ctx, plan.InFlight)
 	}
 	start := p.count.Load()
+	ended := func() bool {
+		return ctx.Err() != nil || plan.Count > 0 && p.count.Load()-start >= plan.Count
+	}
 	var last time.Time // when messages were published
-	for ctx.Err() == nil {
+	for !ended() {
 		due := plan.due(p.count.Load() - start)
 		at := time.UnixMicro(due)
 		if next := last.Add(pace); next.After(at) {
@@ -65,7 +78,7 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 		}
 		sleepUntil(ctx, at)
 		last = time.Now()
-		for ; due <= last.UnixMicro() && ctx.Err() == nil; due = plan.due(p.count.Load() - start) {
+		for ; due <= last.UnixMicro() && !ended(); due = plan.due(p.count.Load() - start) {
 			if err := p.next(due); err != nil {
 				return err
 			}

@@ -1,0 +1,46 @@
+package target
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// TestDue has a rate that grows for two seconds and stays.
+func TestDue(t *testing.T) {
+	p := Plan{Rate: 1000, Start: 5_000_000, Ramp: 2 * time.Second}
+	for i, want := range map[uint64]time.Duration{0: 0, 250: time.Second, 1000: 2 * time.Second, 1001: 2001 * time.Millisecond, 6000: 7 * time.Second} {
+		if got := time.Duration(p.due(i)-p.Start) * time.Microsecond; (got - want).Abs() > time.Microsecond {
+			t.Errorf("message %d is due after %v, want %v", i, got, want)
+		}
+	}
+	for i := range uint64(3000) {
+		if p.due(i+1) < p.due(i) {
+			t.Fatalf("message %d is due before the one before", i+1)
+		}
+	}
+}
+
+// nowhere is a sink that counts.
+type nowhere int
+
+func (n *nowhere) publish(int, wire.Template, []byte) error { *n++; return nil }
+
+// TestCount has publishing end by itself.
+func TestCount(t *testing.T) {
+	var n nowhere
+	p := publisher{sink: &n, maker: newMaker(market.Trades, 3, 90)}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 2 {
+		if err := p.run(ctx, Plan{Rate: 1e6, Start: time.Now().UnixMicro(), Count: 500}); err != nil || ctx.Err() != nil {
+			t.Fatal(err, ctx.Err())
+		}
+	}
+	if n != 1000 {
+		t.Errorf("%d messages", n)
+	}
+}
