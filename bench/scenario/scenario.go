@@ -140,7 +140,7 @@ func prepare(ctx context.Context, s setup) (_ *rig, err error) {
 	first := 0
 	for i, n := range s.clients {
 		cfg := swarm.Config{
-			Number: i, Clients: n, First: first, Floor: s.target.Kind == target.Floor, Channel: s.target.Channel, JSON: s.json, Deflate: s.deflate,
+			Number: i, Clients: n, First: first, Protocol: protocol(s.target.Kind), Channel: s.target.Channel, JSON: s.json, Deflate: s.deflate,
 			SSE: s.target.SSE, Rate: s.rate, Topics: s.target.Topics, Each: s.each, Seed: s.seed,
 		}
 		if s.acks {
@@ -157,6 +157,14 @@ func prepare(ctx context.Context, s setup) (_ *rig, err error) {
 		first += n
 	}
 	return m, nil
+}
+
+// protocol is what clients speak to a kind of server.
+func protocol(kind string) string {
+	if kind == target.Edge {
+		return ""
+	}
+	return kind
 }
 
 func startTarget(ctx context.Context, cfg target.Config) (*proc.Proc, target.Started, error) {

@@ -7,14 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/tickwire/tickwire/bench/target"
-	"github.com/tickwire/tickwire/pkg/market"
-	"github.com/tickwire/tickwire/pkg/wire"
 )
 
 // client is one connection.
@@ -40,15 +35,12 @@ const (
 	closed     state = iota
 	connecting       // the kernel is at it
 	upgrading        // the request is sent
-	greeting         // the edge's hello comes next, or what follows it in an event stream
+	greeting         // the server has agreed; what it says first comes next
 	asking           // for the topics
 	running
 )
 
-const (
-	retryAfter = 100 * time.Millisecond
-	perRequest = 40 // topics: a message may have 4 KiB
-)
+const retryAfter = 100 * time.Millisecond
 
 // open makes connections, as many at a time as is wanted.
 func (s *Swarm) open() {
@@ -154,36 +146,9 @@ func (s *Swarm) connected(c *client) error {
 		return err
 	}
 	c.state = upgrading
-	b := s.buf[:0]
-	switch {
-	case s.cfg.Floor:
-		b = append(b, "GET /floor?topics="...)
-		for i, t := range c.topics {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, int64(t), 10)
-		}
-		b = append(b, " HTTP/1.1"...)
-	case s.cfg.SSE:
-		b = s.appendStreamRequest(b, c)
-	default:
-		b = append(b, "GET /v1/ws HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: "...)
-		b = append(b, s.protocol()...)
-		if s.cfg.Deflate {
-			b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate"...)
-		}
-	}
+	b := s.dialect.request(s.buf[:0], c)
 	b = append(append(b, "\r\nHost: "...), s.hostport...)
 	return write(c, append(b, "\r\n\r\n"...))
-}
-
-func (s *Swarm) protocol() string {
-	if s.cfg.JSON {
-		return wire.SubprotocolJSON
-	}
-	return wire.SubprotocolSBE
 }
 
 // write writes something short, for which a socket always has room.
@@ -245,7 +210,7 @@ func (s *Swarm) read(c *client) {
 // answered takes the head of the answer to the request, if all of it is there, and returns what follows it.
 func (s *Swarm) answered(c *client, b []byte) (rest []byte, err error) {
 	status := []byte("HTTP/1.1 101 ")
-	if s.cfg.SSE {
+	if s.streams != nil {
 		status = []byte("HTTP/1.1 200 ")
 	}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
@@ -257,17 +222,12 @@ func (s *Swarm) answered(c *client, b []byte) (rest []byte, err error) {
 		return nil, fmt.Errorf("refused: %.60q", b)
 	}
 	c.state, c.part = greeting, nil
-	if s.cfg.SSE {
-		err = s.openStream(c, b[:end+2])
-	} else if s.cfg.Floor {
-		s.run(c)
-	}
-	return b[end+4:], err
+	return b[end+4:], s.dialect.opened(c, b[:end+2])
 }
 
 // take looks at what has come behind the head.
 func (s *Swarm) take(c *client, b []byte) error {
-	if s.cfg.SSE {
+	if s.streams != nil {
 		return s.events(c, b)
 	}
 	rest, err := s.frames(c, b)
@@ -350,85 +310,12 @@ func (s *Swarm) inflate(b []byte, missing string) ([]byte, error) {
 
 func (s *Swarm) frame(c *client, opcode byte, payload []byte, now int64) error {
 	switch opcode {
-	case 2: // binary
-		s.sbe(c, payload, now)
-	case 1: // text
-		if s.cfg.JSON && bytes.HasPrefix(payload, []byte(`{"ch":`)) {
-			s.json(c, payload, now)
-			return nil
-		}
-		return s.control(c, payload)
+	case opText, opBinary:
+		return s.sockets.message(c, opcode, payload, now)
 	case 8: // close
 		return fmt.Errorf("closed: %.100q", payload)
 	case 9: // ping
 		return send(c, 10, payload)
-	}
-	return nil
-}
-
-// control deals with what is not market data.
-func (s *Swarm) control(c *client, b []byte) error {
-	switch {
-	case bytes.HasPrefix(b, []byte(`{"ev":"hello"`)):
-		return s.subscribe(c)
-	case bytes.HasPrefix(b, []byte(`{"ev":"lag"`)):
-		s.report.Lags++
-	case bytes.HasPrefix(b, []byte(`{"id":`)):
-		return s.acknowledged(c, b)
-	}
-	return nil
-}
-
-// subscribe asks for the client's topics, from its place on if it has one.
-func (s *Swarm) subscribe(c *client) error {
-	c.state = asking
-	channel, _ := market.ParseChannel(s.cfg.Channel) // the server has checked it
-	for from := 0; from < len(c.topics); from += perRequest {
-		c.acks++
-		r := wire.Request{Op: wire.OpSub, ID: "1"}
-		for _, t := range c.topics[from:min(from+perRequest, len(c.topics))] {
-			topic := wire.TopicRequest{Topic: wire.Topic{Channel: channel, Sym: target.Sym(t)}}
-			if c.lost > 0 && c.seqs[t] > 0 {
-				topic.From = market.Sequence{Epoch: target.Epoch, Seq: uint64(c.seqs[t])}
-			}
-			r.Topics = append(r.Topics, topic)
-		}
-		if err := send(c, 1, wire.AppendRequest(nil, &r)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// acknowledged takes the answer to a request.
-func (s *Swarm) acknowledged(c *client, b []byte) error {
-	if c.state != asking {
-		return fmt.Errorf("unasked: %.100s", b)
-	}
-	var m wire.Message
-	if err := wire.DecodeJSON(b, func([]byte) *market.Instrument { return nil }, &m); err != nil {
-		return fmt.Errorf("%.100s: %w", b, err)
-	}
-	if m.Kind != wire.KindAck || len(m.Ack.Errs) > 0 {
-		return fmt.Errorf("refused: %.200s", b)
-	}
-	for i := range m.Ack.OK {
-		row := &m.Ack.OK[i]
-		t := int(row.Inst) - 1
-		if t < 0 || t >= len(c.seqs) {
-			return fmt.Errorf("instrument %d", row.Inst)
-		}
-		switch {
-		case row.How == wire.HowReplay:
-		case c.lost > 0 && c.seqs[t] > 0:
-			s.report.GapNotices++ // what is missing does not come
-			c.seqs[t] = 0
-		case row.Channel == market.Trades:
-			c.seqs[t] = uint32(row.Sequence.Seq)
-		}
-	}
-	if c.acks--; c.acks == 0 {
-		s.run(c)
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 			s.report.Again++
 		}
 		return
-	case s.cfg.Floor && last == 0:
+	case s.adopts && last == 0:
 		last = m.prev
 	case m.prev > last:
 		s.report.Gaps++

@@ -106,9 +106,17 @@ func TestStreamEnd(t *testing.T) {
 	}
 }
 
+func newStreams() *Swarm {
+	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), known: map[string]*known{}, measuring: true}
+	if err := s.speak(); err != nil {
+		panic(err)
+	}
+	return s
+}
+
 // TestWhole reads text that is whole events at once, and other text as it comes, and hears the same.
 func TestWhole(t *testing.T) {
-	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), known: map[string]*known{}}
+	s := newStreams()
 	hear := func(pieces ...string) Report {
 		t.Helper()
 		s.report = Report{}
@@ -172,7 +180,7 @@ func happening(name string, offset, prev, seq uint64) string {
 }
 
 func TestEvents(t *testing.T) {
-	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), known: map[string]*known{}, measuring: true}
+	s := newStreams()
 	c := &client{fd: -1, state: upgrading, topics: []int{1}, seqs: make([]uint32, 3)}
 	s.clients, s.opening = append(s.clients, c), 1
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -202,7 +210,7 @@ func TestEvents(t *testing.T) {
 
 	// The connection ends, and the next one goes on where it was.
 	c.counted, c.lost, c.state, s.opening, s.ready = false, 1, upgrading, 1, 0
-	if got := string(s.appendStreamRequest(nil, c)); !strings.HasSuffix(got, "\r\nLast-Event-ID: "+string(target.EventID(17))) || !strings.Contains(got, "symbols=S0001&") {
+	if got := string(s.dialect.request(nil, c)); !strings.HasSuffix(got, "\r\nLast-Event-ID: "+string(target.EventID(17))) || !strings.Contains(got, "symbols=S0001&") {
 		t.Errorf("%q", got)
 	}
 	s.report = Report{}
@@ -269,7 +277,7 @@ func FuzzStream(f *testing.F) {
 
 // BenchmarkEvents is what an event costs a client once it is read.
 func BenchmarkEvents(b *testing.B) {
-	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), known: map[string]*known{}, measuring: true}
+	s := newStreams()
 	c := &client{fd: -1, state: running, counted: true, topics: []int{1}, seqs: make([]uint32, 3)}
 	chunk := chunks(false, happening("trade", 1, 0, 1))
 	b.ReportAllocs()

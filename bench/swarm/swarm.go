@@ -31,19 +31,19 @@ const MaxClients = 9_500
 
 // Config says which clients there are. A client's topics are a random choice that depends on Seed and its number alone.
 type Config struct {
-	Number  int // of the swarm: decides its source address, 127.0.1.(1+Number), and the numbers of its clients
-	Clients int
-	First   int    // number of the first client
-	Floor   bool   // speak to the floor rather than to an edge
-	Channel string // book or trades
-	JSON    bool
-	SSE     bool          // read event streams, of trades alone
-	Rate    time.Duration // of the streams
-	Deflate bool          // offer permessage-deflate, or take gzip
-	Topics  int           // that there are
-	Each    int           // that each client has
-	Seed    uint64
-	Acks    string // tell there what all clients have; needs one topic
+	Number   int // of the swarm: decides its source address, 127.0.1.(1+Number), and the numbers of its clients
+	Clients  int
+	First    int    // number of the first client
+	Protocol string // that the server speaks: "" for an edge's, of which SSE says which, or Floor
+	Channel  string // book or trades
+	JSON     bool
+	SSE      bool          // read event streams, of trades alone
+	Rate     time.Duration // of the streams
+	Deflate  bool          // offer permessage-deflate, or take gzip
+	Topics   int           // that there are
+	Each     int           // that each client has
+	Seed     uint64
+	Acks     string // tell there what all clients have; needs one topic
 }
 
 // Connect is the argument of connect and of failover.
@@ -98,6 +98,10 @@ func Decode(s string) (*hdrhistogram.Histogram, error) { return hdrhistogram.Dec
 // Swarm is the clients and their loop.
 type Swarm struct {
 	cfg     Config
+	dialect dialect // that is one of the following two
+	sockets sockets // nil for event streams
+	streams streams // nil for WebSocket
+	adopts  bool    // the first message of a topic says where it begins
 	source  [4]byte
 	epoll   int
 	pipe    [2]int        // a command waits when it can be read
@@ -123,6 +127,7 @@ type Swarm struct {
 
 	inflated map[string][]byte // of compressed messages, which are the same for all clients
 	known    map[string]*known // of event streams' text, by itself
+	heard    event             // being dealt with
 
 	lastSnapshot struct { // of an event stream
 		text []byte
@@ -201,6 +206,9 @@ func (s *Swarm) nudge() { _, _ = syscall.Write(s.pipe[1], []byte{0}) } // a full
 
 func (s *Swarm) start(cfg Config) (err error) {
 	s.cfg, s.source = cfg, [4]byte{127, 0, 1, byte(1 + cfg.Number)}
+	if err := s.speak(); err != nil {
+		return err
+	}
 	if s.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll_create: %w", err)
 	}

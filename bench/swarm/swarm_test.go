@@ -13,6 +13,9 @@ import (
 
 func newSwarm(channel string, json bool) (*Swarm, *client) {
 	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, inflated: map[string][]byte{}}
+	if err := s.speak(); err != nil {
+		panic(err)
+	}
 	c := &client{fd: -1, state: running, counted: true, topics: []int{1}, seqs: make([]uint32, 3)}
 	s.clients = append(s.clients, c)
 	return s, c

@@ -1,0 +1,111 @@
+package swarm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/tickwire/tickwire/bench/target"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// edgeSockets is the protocol of our WebSocket edge.
+type edgeSockets struct{ s *Swarm }
+
+// perRequest is how many topics a request has at most: a message may have 4 KiB.
+const perRequest = 40
+
+func (d edgeSockets) request(b []byte, _ *client) []byte {
+	b = append(b, "GET /v1/ws HTTP/1.1"+upgrade+"\r\nSec-WebSocket-Protocol: "...)
+	if d.s.cfg.JSON {
+		b = append(b, wire.SubprotocolJSON...)
+	} else {
+		b = append(b, wire.SubprotocolSBE...)
+	}
+	if d.s.cfg.Deflate {
+		b = append(b, "\r\nSec-WebSocket-Extensions: permessage-deflate"...)
+	}
+	return b
+}
+
+// opened waits for the edge's hello.
+func (d edgeSockets) opened(*client, []byte) error { return nil }
+
+func (d edgeSockets) message(c *client, opcode byte, payload []byte, now int64) error {
+	switch {
+	case opcode == opBinary:
+		d.s.sbe(c, payload, now)
+	case d.s.cfg.JSON && bytes.HasPrefix(payload, []byte(`{"ch":`)):
+		d.s.json(c, payload, now)
+	default:
+		return d.control(c, payload)
+	}
+	return nil
+}
+
+// control deals with what is not market data.
+func (d edgeSockets) control(c *client, b []byte) error {
+	switch {
+	case bytes.HasPrefix(b, []byte(`{"ev":"hello"`)):
+		return d.subscribe(c)
+	case bytes.HasPrefix(b, []byte(`{"ev":"lag"`)):
+		d.s.report.Lags++
+	case bytes.HasPrefix(b, []byte(`{"id":`)):
+		return d.acknowledged(c, b)
+	}
+	return nil
+}
+
+// subscribe asks for the client's topics, from its place on if it has one.
+func (d edgeSockets) subscribe(c *client) error {
+	c.state = asking
+	channel, _ := market.ParseChannel(d.s.cfg.Channel) // the server has checked it
+	for from := 0; from < len(c.topics); from += perRequest {
+		c.acks++
+		r := wire.Request{Op: wire.OpSub, ID: "1"}
+		for _, t := range c.topics[from:min(from+perRequest, len(c.topics))] {
+			topic := wire.TopicRequest{Topic: wire.Topic{Channel: channel, Sym: target.Sym(t)}}
+			if c.lost > 0 && c.seqs[t] > 0 {
+				topic.From = market.Sequence{Epoch: target.Epoch, Seq: uint64(c.seqs[t])}
+			}
+			r.Topics = append(r.Topics, topic)
+		}
+		if err := send(c, opText, wire.AppendRequest(nil, &r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acknowledged takes the answer to a request.
+func (d edgeSockets) acknowledged(c *client, b []byte) error {
+	if c.state != asking {
+		return fmt.Errorf("unasked: %.100s", b)
+	}
+	var m wire.Message
+	if err := wire.DecodeJSON(b, func([]byte) *market.Instrument { return nil }, &m); err != nil {
+		return fmt.Errorf("%.100s: %w", b, err)
+	}
+	if m.Kind != wire.KindAck || len(m.Ack.Errs) > 0 {
+		return fmt.Errorf("refused: %.200s", b)
+	}
+	for i := range m.Ack.OK {
+		row := &m.Ack.OK[i]
+		t := int(row.Inst) - 1
+		if t < 0 || t >= len(c.seqs) {
+			return fmt.Errorf("instrument %d", row.Inst)
+		}
+		switch {
+		case row.How == wire.HowReplay:
+		case c.lost > 0 && c.seqs[t] > 0:
+			d.s.report.GapNotices++ // what is missing does not come
+			c.seqs[t] = 0
+		case row.Channel == market.Trades:
+			c.seqs[t] = uint32(row.Sequence.Seq)
+		}
+	}
+	if c.acks--; c.acks == 0 {
+		d.s.run(c)
+	}
+	return nil
+}

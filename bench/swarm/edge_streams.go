@@ -1,0 +1,153 @@
+package swarm
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/tickwire/tickwire/bench/target"
+)
+
+// edgeStreams is the event streams of our public edge.
+type edgeStreams struct{ s *Swarm }
+
+// request asks for the client's topics' trades, from the place on that it has come to, if it has.
+func (d edgeStreams) request(b []byte, c *client) []byte {
+	b = append(b, "GET /v1/sse/trades?symbols="...)
+	for i, t := range c.topics {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, target.Sym(t)...)
+	}
+	b = strconv.AppendInt(append(b, "&rate="...), d.s.cfg.Rate.Milliseconds(), 10)
+	b = append(b, " HTTP/1.1\r\nAccept: text/event-stream"...)
+	if d.s.cfg.Deflate {
+		b = append(b, "\r\nAccept-Encoding: gzip"...)
+	}
+	if c.lost > 0 && len(c.stream.id) > 0 {
+		b = append(append(b, "\r\nLast-Event-ID: "...), c.stream.id...)
+	}
+	return b
+}
+
+// opened begins with the stream's body. The hello comes next.
+func (d edgeStreams) opened(c *client, head []byte) error {
+	c.place = 0
+	if !bytes.Contains(head, []byte("Transfer-Encoding: chunked\r\n")) {
+		return fmt.Errorf("a body without chunks: %.200q", head)
+	}
+	var inflate func([]byte) ([]byte, error)
+	if bytes.Contains(head, []byte("Content-Encoding: gzip\r\n")) {
+		inflate = d.s.inflateChunk
+	}
+	if d.s.cfg.Deflate != (inflate != nil) {
+		return fmt.Errorf("compressed: %t, and wanted %t", inflate != nil, d.s.cfg.Deflate)
+	}
+	c.stream.reset(inflate)
+	return nil
+}
+
+// look reads a place and a message out of an event.
+func (edgeStreams) look(r *stream) (e event) {
+	e.place, _ = placeOf(r.id)
+	switch string(r.name) {
+	case "trade", "gap":
+		var ok bool
+		e.name = "trade"
+		if e.m, _, ok = parseJSON(r.data); !ok {
+			e.broken = true
+		}
+		if r.name[0] == 'g' {
+			e.name = "gap"
+		}
+	default:
+		e.name, e.data = string(r.name), r.data
+	}
+	return e
+}
+
+func (d edgeStreams) happened(c *client, e *event, now int64) error {
+	switch e.name {
+	case "trade", "gap":
+		if e.broken || e.place <= c.place {
+			d.s.report.Malformed++ // its id leads nowhere, or back
+		}
+		c.place = e.place
+		switch {
+		case e.broken:
+		case e.name == "gap":
+			d.s.gap(c, e.m)
+		default:
+			d.s.follow(c, e.m, now)
+		}
+	case "hello":
+		c.place = e.place
+		if bytes.Contains(e.data, []byte(`"how":"replay"`)) {
+			d.s.run(c)
+		}
+	case "reset":
+		d.s.report.GapNotices++ // what is missing does not come
+	case "snapshot":
+		c.place = e.place
+		if err := d.begun(c, e.data); err != nil {
+			return err
+		}
+		if c.state != running {
+			d.s.run(c)
+		}
+	case "goodbye":
+		return fmt.Errorf("sent away: %.100q", e.data)
+	case "status", "hb":
+	default:
+		d.s.report.Malformed++
+	}
+	return nil
+}
+
+// begun takes from a snapshot how far its instruments have come. All clients of a stream get the same.
+func (d edgeStreams) begun(c *client, b []byte) error {
+	if !bytes.Equal(b, d.s.lastSnapshot.text) {
+		var m struct {
+			Items []struct {
+				Sym string
+				Seq uint32
+			}
+		}
+		if err := json.Unmarshal(b, &m); err != nil {
+			return fmt.Errorf("a snapshot: %w", err)
+		}
+		last := &d.s.lastSnapshot
+		last.text, last.seqs = append(last.text[:0], b...), map[int]uint32{}
+		for _, item := range m.Items {
+			t, err := strconv.Atoi(item.Sym[min(1, len(item.Sym)):])
+			if err != nil || t >= d.s.cfg.Topics {
+				return fmt.Errorf("a snapshot with instrument %.20q", item.Sym)
+			}
+			last.seqs[t] = item.Seq
+		}
+	}
+	for t, seq := range d.s.lastSnapshot.seqs {
+		c.seqs[t] = seq
+	}
+	return nil
+}
+
+// placeOf reads the offset out of an id: base64url of a bitmap of partitions, which begins with its length, and of offsets.
+// All topics are in one partition here.
+func placeOf(id []byte) (offset uint64, ok bool) {
+	i := bytes.IndexByte(id, '.')
+	if i < 0 || len(id) > 200 {
+		return 0, false
+	}
+	var room [150]byte
+	n, err := base64.RawURLEncoding.Decode(room[:], id[i+1:])
+	if err != nil || n < 1 || n < int(room[0])+2 {
+		return 0, false
+	}
+	offset, read := binary.Uvarint(room[1+int(room[0]) : n])
+	return offset, read > 0
+}
