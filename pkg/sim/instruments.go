@@ -34,9 +34,9 @@ var known = []struct {
 	{"ETH-BTC", 5, 4, 1, 4347, 200},
 }
 
-// list returns the first n instruments of the market. Beyond the known ones they have made-up names, and prices and
+// list returns the first n instruments of the market, their names behind prefix. Beyond the known ones they have made-up names, and prices and
 // scales of all sorts.
-func list(n int) []listing {
+func list(n int, prefix string) []listing {
 	all := make([]listing, 0, n)
 	for i := range n {
 		var l listing
@@ -52,6 +52,7 @@ func list(n int) []listing {
 				lot:   market.Size(20 + i*104729%2000),
 			}
 		}
+		l.Sym = prefix + l.Sym
 		l.ID, l.Source, l.Symbol = 0, "tickwire", l.Sym
 		all = append(all, l)
 	}

@@ -24,6 +24,7 @@ type Config struct {
 	Depth       int         // levels a side, about; 0 is 400
 	Start       market.Time // the first instant
 	Session     string      // names the connection in the clocks; empty is sim
+	Prefix      string      // before each instrument's name, for a market beside another
 }
 
 func (c Config) withDefaults() Config {
@@ -80,7 +81,7 @@ type Market struct {
 // New makes a market.
 func New(cfg Config) *Market {
 	m := &Market{cfg: cfg.withDefaults(), available: map[string]*instrument{}}
-	listings := list(m.cfg.Instruments)
+	listings := list(m.cfg.Instruments, m.cfg.Prefix)
 	weights := 0
 	for i := range listings {
 		weights += weight(i)
