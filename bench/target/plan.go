@@ -44,7 +44,8 @@ const pace = time.Millisecond
 
 // publisher runs plans.
 type publisher struct {
-	sink  sink
+	sink  sink // nil: nothing is published
+	late  lateness
 	maker maker
 	count atomic.Uint64 // messages published
 	done  atomic.Uint64 // of these, how many every client has
@@ -62,6 +63,10 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 	// by some tens of microseconds.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if p.sink == nil {
+		<-ctx.Done()
+		return nil
+	}
 	if plan.InFlight > 0 {
 		return p.saturate(ctx, plan.InFlight)
 	}
@@ -79,6 +84,7 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 		sleepUntil(ctx, at)
 		last = time.Now()
 		for ; due <= last.UnixMicro() && !ended(); due = plan.due(p.count.Load() - start) {
+			p.late.record(time.Now().UnixMicro() - due)
 			if err := p.next(due); err != nil {
 				return err
 			}

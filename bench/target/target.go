@@ -26,10 +26,13 @@ import (
 // Name is the part's, for proc.Start.
 const Name = "target"
 
-// The kinds of servers.
+// The kinds of servers. Those of the lab run in this process; with the others the servers run elsewhere, and this process only
+// publishes to them.
 const (
 	Edge  = "edge"
 	Floor = "floor"
+	Kafka = "kafka" // raw records to md.raw
+	None  = "none"  // nothing: their market runs already
 )
 
 // Config says what to start.
@@ -45,12 +48,18 @@ type Config struct {
 	RingEntries int // 0 is the edge's default
 	RingBytes   int
 	Swarms      int // how many send acknowledgements, for a Plan with InFlight
+
+	// Of servers that run elsewhere.
+	Subscribe string   // URL that clients go to: Started.Addr
+	Brokers   []string // of Kafka
+	Symbols   []string // of the topics' instruments; nil is Sym
 }
 
 // Started is the answer to start.
 type Started struct {
 	Addr string
-	Acks string // where swarms tell what all their clients have, for a Plan with InFlight
+	Acks string   // where swarms tell what all their clients have, for a Plan with InFlight
+	Base []uint64 // by topic, the sequence that the first message published follows; nil is what Last counts from
 }
 
 // Counters by name, without what an edge's own metrics begin with; they have more.
@@ -61,11 +70,16 @@ const (
 	Conflated = "conflated_total"
 	Blocked   = "blocked_total"
 	Conns     = "connections"
+
+	Records     = "records_total" // written to Kafka
+	RecordBytes = "record_bytes_total"
 )
 
 // Stats is the answer to stats.
 type Stats struct {
 	Published     uint64
+	LateP99       time.Duration // of what was published since the last begin: how much later than it was due
+	LateMax       time.Duration
 	Counters      map[string]float64
 	MallocsBefore uint64 // this was asked for, which allocates too
 	MallocsAfter  uint64
@@ -115,6 +129,7 @@ func Serve(in io.Reader, out io.Writer) error {
 		"publish": proc.Handle(p.publish),
 		"halt":    func(json.RawMessage) (any, error) { return p.stop() },
 		"stats":   func(json.RawMessage) (any, error) { return p.stats(), nil },
+		"begin":   func(json.RawMessage) (any, error) { p.pub.late.reset(); return nil, nil },
 		"free":    func(json.RawMessage) (any, error) { debug.FreeOSMemory(); return nil, nil },
 		"heap":    proc.Handle(writeHeap),
 		"profile": proc.Handle(p.startProfile),
@@ -134,16 +149,35 @@ func (p *peer) start(cfg Config) (any, error) {
 	if cfg.SSE && channel != market.Trades {
 		return nil, fmt.Errorf("channel %q: event streams have no books", cfg.Channel)
 	}
+	if cfg.Symbols != nil && len(cfg.Symbols) != cfg.Topics {
+		return nil, fmt.Errorf("%d symbols for %d topics", len(cfg.Symbols), cfg.Topics)
+	}
 	p.pub.maker, p.pub.moved = newMaker(channel, cfg.Topics, cfg.Size), make(chan struct{}, 1)
-	if cfg.Kind == Floor {
-		p.server, err = asServer(startFloor(&cfg, &p.pub.maker))
-	} else {
+	for i, sym := range cfg.Symbols {
+		p.pub.maker.topics[i].inst.Sym = sym
+	}
+	switch cfg.Kind {
+	case Edge:
 		p.server, err = asServer(startEdge(&cfg, &p.pub.maker))
+	case Floor:
+		p.server, err = asServer(startFloor(&cfg, &p.pub.maker))
+	case Kafka:
+		p.server, err = asServer(startRaw(&cfg, &p.pub.maker))
+	case None:
+		p.server = nothing(cfg.Subscribe)
+	default:
+		err = fmt.Errorf("kind %q is not known", cfg.Kind)
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.pub.sink = p.server
+	if cfg.Kind != None {
+		p.pub.sink = p.server
+	}
+	var base []uint64
+	if r, ok := p.server.(*raw); ok {
+		base = r.base
+	}
 	if p.dir, err = os.MkdirTemp("", "tickwire-bench-"); err != nil {
 		return nil, err
 	}
@@ -152,7 +186,7 @@ func (p *peer) start(cfg Config) (any, error) {
 		return nil, err
 	}
 	p.listening.Go(func() { p.listen(cfg.Swarms) })
-	return Started{Addr: p.server.address(), Acks: acks}, nil
+	return Started{Addr: p.server.address(), Acks: acks, Base: base}, nil
 }
 
 // asServer keeps a nil pointer from becoming a server.
@@ -215,6 +249,7 @@ func (p *peer) stop() (any, error) {
 func (p *peer) stats() Stats {
 	s := Stats{Published: p.pub.count.Load(), Goroutines: runtime.NumGoroutine()}
 	var m runtime.MemStats
+	s.LateP99, s.LateMax = p.pub.late.read()
 	runtime.ReadMemStats(&m)
 	s.MallocsBefore = m.Mallocs
 	s.Counters = p.server.counters()
