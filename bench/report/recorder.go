@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
-// Sample is how it stands at a moment. NaN is not known.
+// Sample is how it stands at a moment. NaN is not known, and so is 0 where a measured one can't be: RSS, CPU without RSS, Age, ClientCPU.
 type Sample struct {
 	Clients   int
 	Sent      float64 // per second, since the last sample
@@ -15,19 +17,22 @@ type Sample struct {
 	P50       float64 // ms, of what was delivered since the last sample
 	P99       float64
 	Max       float64
+	Age       float64 // ms, p99 of the data's age at receipt
 	Faults    int64   // so far
 	CPU       float64 // percent of one processor, of the server
 	RSS       float64 // MiB
+	ClientCPU float64 // percent of one processor, of all client processes
 }
 
 // Recorder takes samples while a scenario runs, prints them as a table with the time that is left, and keeps them for the
-// report. It is for one goroutine at a time.
+// report, all runs on one time axis. It is for one goroutine at a time.
 type Recorder struct {
 	out    io.Writer // nil prints nothing
 	began  time.Time
 	total  time.Duration
-	phase  string
+	phases []Phase
 	series []Series
+	lines  int
 }
 
 // NewRecorder begins now. Total is how long the scenario is going to take, about; 0 when nobody knows.
@@ -35,25 +40,101 @@ func NewRecorder(out io.Writer, total time.Duration) *Recorder {
 	return &Recorder{out: out, began: time.Now(), total: total}
 }
 
-// Phase says what happens from now on.
-func (r *Recorder) Phase(name string) { r.phase = name }
+// Phase says what happens from now on: connect, warm up, run 2, recovery.
+func (r *Recorder) Phase(name string) {
+	at := time.Since(r.began).Seconds()
+	if n := len(r.phases); n > 0 {
+		if r.phases[n-1].Name == name {
+			return
+		}
+		r.phases[n-1].To = at
+	}
+	r.phases = append(r.phases, Phase{Name: name, From: at})
+	r.print()
+}
+
+// Phases are those so far, the last one until now.
+func (r *Recorder) Phases() []Phase {
+	if n := len(r.phases); n > 0 {
+		r.phases[n-1].To = time.Since(r.began).Seconds()
+	}
+	return r.phases
+}
 
 // Sample takes one.
 func (r *Recorder) Sample(s Sample) {
+	if s.RSS <= 0 {
+		s.RSS = math.NaN()
+		if s.CPU == 0 {
+			s.CPU = math.NaN()
+		}
+	}
+	if s.Age <= 0 {
+		s.Age = math.NaN()
+	}
+	if s.ClientCPU <= 0 {
+		s.ClientCPU = math.NaN()
+	}
 	at := time.Since(r.began).Seconds()
+	r.keep("clients", "", at, float64(s.Clients))
+	r.keep("sent", "/s", at, s.Sent)
 	r.keep("delivered", "/s", at, s.Delivered)
 	r.keep("p50", "ms", at, s.P50)
 	r.keep("p99", "ms", at, s.P99)
 	r.keep("max", "ms", at, s.Max)
+	r.keep("age p99", "ms", at, s.Age)
+	r.keep("faults", "", at, float64(s.Faults))
 	r.keep("CPU", "%", at, s.CPU)
 	r.keep("memory", "MiB", at, s.RSS)
-	if r.out != nil {
-		_, _ = fmt.Fprintf(r.out, "%6.1fs %s %d %.0f/s %.2f %.2f\n", at, r.phase, s.Clients, s.Delivered, s.P50, s.P99) // only to look at
+	r.keep("clients' CPU", "%", at, s.ClientCPU)
+	r.print(fmt.Sprint(s.Clients), round(s.Delivered), Number(s.P50), Number(s.P99), Number(s.Max), fmt.Sprint(s.Faults), round(s.CPU), round(s.RSS))
+}
+
+// round leaves out what is behind the point.
+func round(v float64) string { return Number(math.Round(v)) }
+
+// heading is printed again each so many lines, so that it is in sight.
+const heading = 25
+
+// print writes a line, the same to a terminal and to a file.
+func (r *Recorder) print(cells ...string) {
+	if r.out == nil {
+		return
 	}
+	elapsed, left := time.Since(r.began), "-"
+	if elapsed <= r.total {
+		left = strings.Replace(clock((r.total - elapsed).Round(time.Second)), ".0s", "s", 1)
+	}
+	phase := ""
+	if n := len(r.phases); n > 0 {
+		phase = r.phases[n-1].Name
+	}
+	if r.lines%heading == 0 {
+		r.line("elapsed", "left", "phase", "clients", "delivered/s", "p50 ms", "p99 ms", "max ms", "faults", "CPU %", "MiB")
+	}
+	r.lines++
+	r.line(append([]string{clock(elapsed), left, phase}, cells...)...)
+}
+
+func (r *Recorder) line(cells ...string) {
+	widths := []int{8, 6, -14, 7, 12, 8, 8, 8, 7, 6, 7}
+	var b strings.Builder
+	for i, c := range cells[:min(len(cells), len(widths))] {
+		pad := strings.Repeat(" ", max(0, max(widths[i], -widths[i])-utf8.RuneCountInString(c)))
+		if widths[i] < 0 {
+			if short := []rune(c); len(short) > -widths[i] {
+				c = string(short[:-widths[i]-1]) + "…"
+			}
+			b.WriteString("  " + c + pad)
+			continue
+		}
+		b.WriteString(pad + c)
+	}
+	_, _ = fmt.Fprintln(r.out, strings.TrimRight(b.String(), " ")) // only to look at
 }
 
 func (r *Recorder) keep(name, unit string, at, value float64) {
-	if math.IsNaN(value) {
+	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return
 	}
 	for i := range r.series {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 )
@@ -23,8 +24,10 @@ type Report struct {
 	Machine  Machine   `json:"machine"`
 	System   System    `json:"system"`
 	Settings []Setting `json:"settings,omitempty"` // flags by name, changed or not
+	Phases   []Phase   `json:"phases,omitempty"`   // of all rows, on the series' time axis
 	Rows     []Row     `json:"rows"`
-	Notes    []string  `json:"notes,omitempty"` // what a reader must know before believing the figures
+	Failed   []string  `json:"failed,omitempty"` // conditions of --fail-if that were true
+	Notes    []string  `json:"notes,omitempty"`  // what a reader must know before believing the figures
 }
 
 // System is what was measured.
@@ -65,18 +68,26 @@ type Series struct {
 	Values []float64 `json:"values"`
 }
 
+// Phase is a part of the scenario's time, in seconds since its begin.
+type Phase struct {
+	Name string  `json:"name"`
+	From float64 `json:"from"`
+	To   float64 `json:"to"`
+}
+
 // Point is one of a curve of percentiles: so many of a hundred were at most so slow.
 type Point struct {
 	Percentile float64 `json:"percentile"`
 	Ms         float64 `json:"ms"`
 }
 
-// Record adds the figures of a run to the row, by their names in Kinds. Each run of a row has the same ones.
+// Record adds the figures of a run to the row, by their names in Kinds. Each run of a row has the same ones; NaN is a figure that this
+// run does not have, and a condition of --fail-if on it fails.
 func (r *Row) Record(run map[string]float64) {
 	for i := range Kinds {
 		k := &Kinds[i]
 		v, ok := run[k.Name]
-		if !ok {
+		if !ok || math.IsNaN(v) || math.IsInf(v, 0) {
 			continue
 		}
 		n := slices.IndexFunc(r.Measures, func(m Measure) bool { return m.Name == k.Name })
@@ -91,6 +102,14 @@ func (r *Row) Record(run map[string]float64) {
 			panic("report: no measure is called " + name)
 		}
 	}
+}
+
+// runs is how many there were.
+func (r *Row) runs() (n int) {
+	for i := range r.Measures {
+		n = max(n, len(r.Measures[i].Runs))
+	}
+	return n
 }
 
 // Measure is the row's measure of that name; nil when there is none.
