@@ -21,13 +21,14 @@ import (
 	"github.com/tickwire/tickwire/services/all"
 )
 
+// main's exit codes: 0 all is well, 1 something was wrong or a condition of --fail-if is true, 2 usage, 3 nothing could be measured.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := rootCommand().ExecuteContext(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tickwire-bench:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -36,7 +37,7 @@ func rootCommand() *cobra.Command {
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
 	root.AddCommand(latencyCommand(), alertsCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), serveCommand(), peerCommand())
-	return root
+	return strict(root)
 }
 
 func latencyCommand() *cobra.Command {

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -14,49 +14,165 @@ import (
 	"github.com/tickwire/tickwire/bench/report"
 )
 
+// errUnmeasured is what errors are when there are no figures: the target is not there, clients were refused.
+var errUnmeasured = errors.New("not measured")
+
+// exitCode is what scripts see: 1 for a check that failed, 2 for flags that make no sense, 3 when nothing could be measured.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, report.ErrUsage):
+		return 2
+	case errors.Is(err, errUnmeasured):
+		return 3
+	}
+	return 1
+}
+
+// usage makes an error one of usage.
+func usage(err error) error {
+	if err == nil || errors.Is(err, report.ErrUsage) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", report.ErrUsage, err)
+}
+
+// strict makes what cobra complains about an error of usage: of root and the commands below it.
+func strict(root *cobra.Command) *cobra.Command {
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			visit(c)
+		}
+		if !cmd.Runnable() { // it has commands below it, and cobra would print help whatever it is called with
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+		if args := cmd.Args; args != nil {
+			cmd.Args = func(cmd *cobra.Command, all []string) error { return usage(args(cmd, all)) }
+		}
+	}
+	visit(root)
+	return root
+}
+
 // outcome is what is done with a report: flags that every scenario has.
 type outcome struct {
-	json  string
-	quiet bool
+	json   string
+	failIf string
+	quiet  bool
 }
 
 func (o *outcome) registerFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.json, "json", "", "write the report to `FILE`, for compare and other programs")
+	f.StringVar(&o.failIf, "fail-if", report.Faults+">0", "exit with 1 if one of these `CONDITIONS` is true, such as 'p99>5ms,delivered/s<90k,faults>0'; faults are gaps, losses and all else that must not be; '' never")
 	f.BoolVar(&o.quiet, "quiet", false, "print no table while it runs")
 }
 
+// private are flags that are no settings: what happens with the report, and secrets, which must not be in it.
+var private = map[string]bool{
+	"json": true, "html": true, "quiet": true, "help": true, "fail-if": true, "token": true, "publish-key": true,
+}
+
 // scenarioCommand makes the command of a scenario: cmd with the flags that all have. Total is how long it takes, about; run measures.
-// What the report says of machine, command and flags is filled in.
+// What the report says of machine, command, flags and phases is filled in. Errors of run are report.ErrUsage where flags are wrong; any other
+// means that there are no figures.
 func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ctx context.Context, rec *report.Recorder) (*report.Report, error)) *cobra.Command {
 	var o outcome
 	o.registerFlags(cmd.Flags())
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		conditions, err := report.ParseConditions(o.failIf)
+		if err != nil {
+			return fmt.Errorf("--fail-if: %w", err)
+		}
 		var live io.Writer
 		if !o.quiet {
 			live = cmd.ErrOrStderr()
 		}
-		machine := report.Here()
-		r, err := run(cmd.Context(), report.NewRecorder(live, total()))
-		if err != nil {
+		machine, rec := report.Here(), report.NewRecorder(live, total())
+		r, err := run(cmd.Context(), rec)
+		switch {
+		case errors.Is(err, report.ErrUsage):
 			return err
+		case err != nil:
+			return fmt.Errorf("%w: %w", errUnmeasured, err)
 		}
-		r.Version, r.Scenario, r.Machine = report.Version, cmd.Name(), machine
-		r.Command = strings.Join(append([]string{"tickwire-bench"}, os.Args[1:]...), " ")
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			switch f.Name {
-			case "json", "quiet", "help", "token":
-			default:
-				r.Settings = append(r.Settings, report.Setting{Name: f.Name, Value: f.Value.String()})
-			}
-		})
-		if o.json != "" {
-			if err := r.Write(o.json); err != nil {
-				return fmt.Errorf("--json: %w", err)
-			}
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), r.Title)
-		return err
+		r.Version, r.Scenario, r.Machine, r.Phases = report.Version, cmd.Name(), machine, rec.Phases()
+		r.Command, r.Settings = commandLine(cmd), settings(cmd.Flags())
+		r.Failed = conditions.Check(r)
+		return o.finish(r, cmd.OutOrStdout())
 	}
 	return cmd
+}
+
+// finish prints and writes the report. The files are written also when the check fails: that is when they are looked at.
+func (o *outcome) finish(r *report.Report, out io.Writer) error {
+	if _, err := io.WriteString(out, r.Table()); err != nil {
+		return err
+	}
+	if o.json != "" {
+		if err := r.Write(o.json); err != nil {
+			return fmt.Errorf("--json: %w", err)
+		}
+	}
+	return failed(r.Failed)
+}
+
+// failed is the error of conditions that were true.
+func failed(all []string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return fmt.Errorf("--fail-if %w:\n  %s", report.ErrFailed, strings.Join(all, "\n  "))
+}
+
+// settings are all flags, changed or not.
+func settings(f *pflag.FlagSet) (all []report.Setting) {
+	f.VisitAll(func(f *pflag.Flag) {
+		if !private[f.Name] {
+			all = append(all, report.Setting{Name: f.Name, Value: value(f)})
+		}
+	})
+	return all
+}
+
+// commandLine does the same again, whatever the shell.
+func commandLine(cmd *cobra.Command) string {
+	line := cmd.CommandPath()
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch v := value(f); {
+		case f.Name == "token" || f.Name == "publish-key":
+			line += " --" + f.Name + " …"
+		case private[f.Name]:
+		case f.NoOptDefVal == v:
+			line += " --" + f.Name
+		case f.NoOptDefVal != "":
+			line += " --" + f.Name + "=" + quote(v)
+		default:
+			line += " --" + f.Name + " " + quote(v)
+		}
+	})
+	return line
+}
+
+// value is a flag's as it is given.
+func value(f *pflag.Flag) string {
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return f.Value.String()
+}
+
+// quote makes one word of the shell's.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_./:,=@%+", r)
+	}
+	if s != "" && strings.TrimFunc(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
