@@ -141,7 +141,7 @@ func prepare(ctx context.Context, s setup) (_ *rig, err error) {
 	for i, n := range s.clients {
 		cfg := swarm.Config{
 			Number: i, Clients: n, First: first, Protocol: protocol(s.target.Kind), Channel: s.target.Channel, JSON: s.json, Deflate: s.deflate,
-			SSE: s.target.SSE, Rate: s.rate, Topics: s.target.Topics, Each: s.each, Seed: s.seed,
+			SSE: s.target.SSE, Rate: s.rate, Topics: s.target.Topics, Symbols: s.target.Symbols, Base: started.Base, Each: s.each, Seed: s.seed,
 		}
 		if s.acks {
 			cfg.Acks = started.Acks

@@ -3,17 +3,14 @@ package swarm
 import (
 	"bytes"
 	"fmt"
+	"math"
 
-	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
 )
 
 // edgeSockets is the protocol of our WebSocket edge.
 type edgeSockets struct{ s *Swarm }
-
-// perRequest is how many topics a request has at most: a message may have 4 KiB.
-const perRequest = 40
 
 func (d edgeSockets) request(b []byte, _ *client) []byte {
 	b = append(b, "GET /v1/ws HTTP/1.1"+upgrade+"\r\nSec-WebSocket-Protocol: "...)
@@ -60,13 +57,14 @@ func (d edgeSockets) control(c *client, b []byte) error {
 func (d edgeSockets) subscribe(c *client) error {
 	c.state = asking
 	channel, _ := market.ParseChannel(d.s.cfg.Channel) // the server has checked it
-	for from := 0; from < len(c.topics); from += perRequest {
+	y := &d.s.symbols
+	for from := 0; from < len(c.topics); from += y.batch {
 		c.acks++
 		r := wire.Request{Op: wire.OpSub, ID: "1"}
-		for _, t := range c.topics[from:min(from+perRequest, len(c.topics))] {
-			topic := wire.TopicRequest{Topic: wire.Topic{Channel: channel, Sym: target.Sym(t)}}
+		for _, t := range c.topics[from:min(from+y.batch, len(c.topics))] {
+			topic := wire.TopicRequest{Topic: wire.Topic{Channel: channel, Sym: y.names[t]}}
 			if c.lost > 0 && c.seqs[t] > 0 {
-				topic.From = market.Sequence{Epoch: target.Epoch, Seq: uint64(c.seqs[t])}
+				topic.From = y.place(t, c.seqs[t])
 			}
 			r.Topics = append(r.Topics, topic)
 		}
@@ -91,9 +89,12 @@ func (d edgeSockets) acknowledged(c *client, b []byte) error {
 	}
 	for i := range m.Ack.OK {
 		row := &m.Ack.OK[i]
-		t := int(row.Inst) - 1
-		if t < 0 || t >= len(c.seqs) {
-			return fmt.Errorf("instrument %d", row.Inst)
+		t, err := d.s.symbols.learn(row)
+		if err != nil {
+			return err
+		}
+		if row.Sequence.Seq > math.MaxUint32/2 {
+			return fmt.Errorf("%v of %s has come to %d, further than is counted here", row.Channel, row.Sym, row.Sequence.Seq)
 		}
 		switch {
 		case row.How == wire.HowReplay:

@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math/bits"
+	"net/url"
 	"strconv"
-
-	"github.com/tickwire/tickwire/bench/target"
 )
 
 // edgeStreams is the event streams of our public edge.
@@ -21,7 +21,7 @@ func (d edgeStreams) request(b []byte, c *client) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, target.Sym(t)...)
+		b = append(b, url.QueryEscape(d.s.symbols.names[t])...)
 	}
 	b = strconv.AppendInt(append(b, "&rate="...), d.s.cfg.Rate.Milliseconds(), 10)
 	b = append(b, " HTTP/1.1\r\nAccept: text/event-stream"...)
@@ -52,13 +52,13 @@ func (d edgeStreams) opened(c *client, head []byte) error {
 }
 
 // look reads a place and a message out of an event.
-func (edgeStreams) look(r *stream) (e event) {
+func (d edgeStreams) look(r *stream) (e event) {
 	e.place, _ = placeOf(r.id)
 	switch string(r.name) {
 	case "trade", "gap":
 		var ok bool
 		e.name = "trade"
-		if e.m, _, ok = parseJSON(r.data); !ok {
+		if e.m, _, ok = d.s.parseJSON(r.data); !ok {
 			e.broken = true
 		}
 		if r.name[0] == 'g' {
@@ -123,8 +123,8 @@ func (d edgeStreams) begun(c *client, b []byte) error {
 		last := &d.s.lastSnapshot
 		last.text, last.seqs = append(last.text[:0], b...), map[int]uint32{}
 		for _, item := range m.Items {
-			t, err := strconv.Atoi(item.Sym[min(1, len(item.Sym)):])
-			if err != nil || t >= d.s.cfg.Topics {
+			t, ok := d.s.symbols.topics[item.Sym]
+			if !ok {
 				return fmt.Errorf("a snapshot with instrument %.20q", item.Sym)
 			}
 			last.seqs[t] = item.Seq
@@ -136,9 +136,9 @@ func (d edgeStreams) begun(c *client, b []byte) error {
 	return nil
 }
 
-// placeOf reads the offset out of an id: base64url of a bitmap of partitions, which begins with its length, and of offsets.
-// All topics are in one partition here.
-func placeOf(id []byte) (offset uint64, ok bool) {
+// placeOf reads a place out of an id: base64url of a bitmap of partitions, which begins with its length, and of an offset for
+// each. It is their sum, for each event is in one partition, and further there than the ones before.
+func placeOf(id []byte) (place uint64, ok bool) {
 	i := bytes.IndexByte(id, '.')
 	if i < 0 || len(id) > 200 {
 		return 0, false
@@ -148,6 +148,15 @@ func placeOf(id []byte) (offset uint64, ok bool) {
 	if err != nil || n < 1 || n < int(room[0])+2 {
 		return 0, false
 	}
-	offset, read := binary.Uvarint(room[1+int(room[0]) : n])
-	return offset, read > 0
+	partitions, rest := room[1:1+int(room[0])], room[1+int(room[0]):n]
+	for _, b := range partitions {
+		for range bits.OnesCount8(b) {
+			offset, read := binary.Uvarint(rest)
+			if read <= 0 {
+				return 0, false
+			}
+			place, rest, ok = place+offset, rest[read:], true
+		}
+	}
+	return place, ok
 }

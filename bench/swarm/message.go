@@ -35,7 +35,7 @@ func (s *Swarm) sbe(c *client, b []byte, now int64) {
 	}
 	le := binary.LittleEndian
 	m := message{
-		topic: int(le.Uint32(b[atInst:])) - 1, prev: le.Uint64(b[atPrev:]), seq: le.Uint64(b[atSeq:]), due: int64(le.Uint64(b[atTime:])),
+		topic: s.symbols.byInst(le.Uint32(b[atInst:])), prev: le.Uint64(b[atPrev:]), seq: le.Uint64(b[atSeq:]), due: int64(le.Uint64(b[atTime:])),
 	}
 	switch wire.Template(le.Uint16(b[atTemplate:])) {
 	case wire.TemplateBookSnapshot:
@@ -60,7 +60,7 @@ func (s *Swarm) gap(c *client, m message) {
 
 // json reads the same from a text message.
 func (s *Swarm) json(c *client, b []byte, now int64) {
-	m, kind, ok := parseJSON(b)
+	m, kind, ok := s.parseJSON(b)
 	switch {
 	case !ok:
 		if bytes.Contains(b, []byte(`"state":`)) {
@@ -75,13 +75,16 @@ func (s *Swarm) json(c *client, b []byte, now int64) {
 }
 
 // parseJSON reads what matters of a text message, whose keys come in a fixed order. Kind is the first letter of its type.
-func parseJSON(b []byte) (m message, kind byte, ok bool) {
-	sym, rest := after(b, `"sym":"S`)
-	kind, rest = text(rest, `"t":"`)
+func (s *Swarm) parseJSON(b []byte) (m message, kind byte, ok bool) {
+	sym, rest := word(b, `"sym":"`)
+	word, rest := word(rest, `"t":"`)
 	prev, rest := after(rest, `"prev":`)
 	seq, rest := after(rest, `"seq":`)
 	due, rest := after(rest, `"ts":`)
-	return message{topic: int(sym), prev: prev, seq: seq, due: int64(due), snapshot: kind == 's'}, kind, rest != nil
+	if rest == nil || len(word) == 0 {
+		return message{}, 0, false
+	}
+	return message{topic: s.symbols.bySym(sym), prev: prev, seq: seq, due: int64(due), snapshot: word[0] == 's'}, word[0], true
 }
 
 // after finds a key and the number that follows it. The rest is nil when there is none.
@@ -97,13 +100,17 @@ func after(b []byte, key string) (n uint64, rest []byte) {
 	return n, b[i:]
 }
 
-// text finds a key and the first letter of the text that follows it.
-func text(b []byte, key string) (first byte, rest []byte) {
+// word finds a key and the text that follows it, up to the next quote. The rest is nil when there is none.
+func word(b []byte, key string) (w, rest []byte) {
 	i := bytes.Index(b, []byte(key))
-	if i < 0 || i+len(key) >= len(b) {
-		return 0, nil
+	if i < 0 {
+		return nil, nil
 	}
-	return b[i+len(key)], b[i+len(key):]
+	b = b[i+len(key):]
+	if i = bytes.IndexByte(b, '"'); i < 0 {
+		return nil, nil
+	}
+	return b[:i], b[i:]
 }
 
 // follow checks that a message follows what the client has, and measures its age.
@@ -136,7 +143,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 		return
 	}
 	s.report.Messages++
-	s.report.Updates += int64(m.seq - last)
+	s.report.Updates += max(0, int64(m.seq-last))              // a snapshot may begin another numbering
 	_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/target"
+	"github.com/tickwire/tickwire/pkg/market"
 )
 
 // Name is the part's, for proc.Start.
@@ -41,6 +42,8 @@ type Config struct {
 	Rate     time.Duration // of the streams
 	Deflate  bool          // offer permessage-deflate, or take gzip
 	Topics   int           // that there are
+	Symbols  []string      // of the topics' instruments; nil is the lab's
+	Base     []uint64      // of target.Started
 	Each     int           // that each client has
 	Seed     uint64
 	Acks     string // tell there what all clients have; needs one topic
@@ -102,6 +105,7 @@ type Swarm struct {
 	sockets sockets // nil for event streams
 	streams streams // nil for WebSocket
 	adopts  bool    // the first message of a topic says where it begins
+	symbols symbols
 	source  [4]byte
 	epoll   int
 	pipe    [2]int        // a command waits when it can be read
@@ -207,6 +211,9 @@ func (s *Swarm) nudge() { _, _ = syscall.Write(s.pipe[1], []byte{0}) } // a full
 func (s *Swarm) start(cfg Config) (err error) {
 	s.cfg, s.source = cfg, [4]byte{127, 0, 1, byte(1 + cfg.Number)}
 	if err := s.speak(); err != nil {
+		return err
+	}
+	if s.symbols, err = newSymbols(cfg.Symbols, cfg.Topics); err != nil {
 		return err
 	}
 	if s.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
@@ -446,6 +453,9 @@ func (s *Swarm) result(arg Have) (any, error) {
 func (c *client) complete(cfg *Config, published uint64) bool {
 	for _, t := range c.topics {
 		want := target.Last(cfg.Channel, cfg.Topics, t, published)
+		if cfg.Base != nil {
+			want = cfg.Base[t] + target.Last(market.Trades.String(), cfg.Topics, t, published) // without the lab's snapshot
+		}
 		if uint64(c.seqs[t]) != want {
 			return false
 		}

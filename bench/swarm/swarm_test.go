@@ -1,7 +1,9 @@
 package swarm
 
 import (
+	"bytes"
 	"encoding/binary"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ func newSwarm(channel string, json bool) (*Swarm, *client) {
 	if err := s.speak(); err != nil {
 		panic(err)
 	}
+	s.symbols, _ = newSymbols(nil, s.cfg.Topics) // the lab's are good
 	c := &client{fd: -1, state: running, counted: true, topics: []int{1}, seqs: make([]uint32, 3)}
 	s.clients = append(s.clients, c)
 	return s, c
@@ -187,5 +190,26 @@ func BenchmarkFrames(b *testing.B) {
 		if _, err := s.frames(c, frame); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkFramesJSON is the same in JSON.
+func BenchmarkFramesJSON(b *testing.B) {
+	s, c := newSwarm("book", true)
+	frame := update(true, 1_000_000_000, 1_000_000_001)
+	prev, next := bytes.Index(frame, []byte(`"prev":`))+7, bytes.Index(frame, []byte(`"seq":`))+6
+	c.seqs[1] = 1_000_000_000
+	seq := uint64(1_000_000_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		strconv.AppendUint(frame[:prev], seq, 10)
+		seq++
+		strconv.AppendUint(frame[:next], seq, 10)
+		if _, err := s.frames(c, frame); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if s.report.Malformed+s.report.Gaps > 0 || s.report.Messages == 0 {
+		b.Fatalf("%+v", s.report)
 	}
 }
