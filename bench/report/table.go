@@ -85,7 +85,7 @@ func (r *Report) faults() (all []string) {
 		row := &r.Rows[i]
 		for j := range row.Measures {
 			m := &row.Measures[j]
-			if !m.fault() || !slices.ContainsFunc(m.Runs, func(v float64) bool { return v != 0 }) {
+			if !faulty(m) {
 				continue
 			}
 			var runs []string

@@ -36,7 +36,7 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), alertsCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), alertsCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), compareCommand(), serveCommand(), peerCommand())
 	return strict(root)
 }
 
