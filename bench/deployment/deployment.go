@@ -43,6 +43,17 @@ func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 // Named tells whether running servers are named.
 func (c *Config) Named() bool { return c.WS != "" || c.SSE != "" || c.Alerts != "" }
 
+// Addresses are those of the running servers.
+func (c *Config) Addresses() string {
+	var all []string
+	for _, s := range []string{c.WS, c.SSE, c.Alerts} {
+		if s != "" {
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 // Deployment is what can be measured.
 type Deployment struct {
 	Config
@@ -123,13 +134,7 @@ func (d *Deployment) Where() string {
 	if d.Started {
 		return "started for this run, on " + d.broker
 	}
-	var all []string
-	for _, s := range []string{d.WS, d.SSE, d.Alerts} {
-		if s != "" {
-			all = append(all, s)
-		}
-	}
-	return strings.Join(all, ", ")
+	return d.Addresses()
 }
 
 // Close ends the servers if they were started here, and waits for them.

@@ -52,6 +52,11 @@ var Kinds = []Kind{
 	{"normal_p99", "ms", Lower, false, latencyNoise, "p99 of the undisturbed part of the run"},
 	{"disturbed_p99", "ms", Lower, false, latencyNoise, "p99 of the disturbed part of the run"},
 	{"recovery", "s", Lower, false, tailNoise, "until all was as before the disturbance"},
+	{"in_kernel", "B", Neither, false, latencyNoise, "in the client's kernel when it went on"},
+	{"in_queue", "B", Lower, false, latencyNoise, "that the client had read and not handled, at most"},
+	{"old_bytes", "B", Lower, false, latencyNoise, "handled after the pause that were older than 250 ms when it ended"},
+	{"lag_notices", "", Neither, false, latencyNoise, "words of the server that a client is behind"},
+	{"cut_off", "", Lower, false, tailNoise, "clients that stopped reading and that the server cut off"},
 	{"served", "", Higher, false, steadyNoise, "clients that were served again"},
 	{"connect/s", "/s", Higher, false, latencyNoise, "clients per second that connected and had what they asked for"},
 	{"failed_connects", "", Lower, false, tailNoise, "attempts to connect that failed, and were made again"},
@@ -71,6 +76,7 @@ var Kinds = []Kind{
 	{"ratio", "×", Lower, false, cpuNoise, "the server's CPU per delivery over the floor's in the same run"},
 	{"client_cpu", "µs", Neither, false, cpuNoise, "of the clients per message"},
 	{"client_busy", "%", Neither, false, cpuNoise, "of one processor, of the busiest client process"},
+	{"client_wait", "%", Neither, false, latencyNoise, "of the time in which the clients' threads wanted a processor, in which they had none; of the worst process"},
 	{"client_lag", "ms", Neither, false, tailNoise, "how long a client's thread waited for a processor at most, per turn of its loop, p99"},
 	{"publisher_lag", "ms", Neither, false, tailNoise, "how late the publisher was, p99; it counts in the latencies too"},
 	{"gaps", "", Lower, true, 0, "messages that did not follow"},
@@ -82,6 +88,7 @@ var Kinds = []Kind{
 	{"closed", "", Lower, true, 0, "connections that the server ended and should not have"},
 	{"refused", "", Lower, true, 0, "requests or subscriptions refused"},
 	{"unverified", "", Lower, true, 0, "requests whose signature was not good"},
+	{"broken_bounds", "", Lower, true, 0, "bounds of a flow window that were not kept: old bytes, age, queue, notices"},
 	{"stale", "", Lower, true, 0, "topics that were not live in the end"},
 }
 

@@ -33,6 +33,7 @@ type Recorder struct {
 	phases []Phase
 	series []Series
 	lines  int
+	shown  time.Time // when a sample was printed: of many in a second one is
 }
 
 // NewRecorder begins now. Total is how long the scenario is going to take, about; 0 when nobody knows.
@@ -87,7 +88,10 @@ func (r *Recorder) Sample(s Sample) {
 	r.keep("CPU", "%", at, s.CPU)
 	r.keep("memory", "MiB", at, s.RSS)
 	r.keep("clients' CPU", "%", at, s.ClientCPU)
-	r.print(fmt.Sprint(s.Clients), round(s.Delivered), Number(s.P50), Number(s.P99), Number(s.Max), fmt.Sprint(s.Faults), round(s.CPU), round(s.RSS))
+	if now := time.Now(); now.Sub(r.shown) > 900*time.Millisecond {
+		r.shown = now
+		r.print(fmt.Sprint(s.Clients), round(s.Delivered), Number(s.P50), Number(s.P99), Number(s.Max), fmt.Sprint(s.Faults), round(s.CPU), round(s.RSS))
+	}
 }
 
 // round leaves out what is behind the point.

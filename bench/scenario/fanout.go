@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/spf13/pflag"
 
-	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
@@ -24,44 +25,62 @@ const (
 
 // FanoutConfig describes fan-out runs: each number of clients, with each flush interval and each rate of the streams.
 type FanoutConfig struct {
-	SSE        bool // event streams of the public edge, rather than the WebSocket's
+	Load
 	Shape      string
 	Clients    []int
-	Topics     int     // of the market
-	Each       int     // topics of a client, of the market
-	Rate       float64 // messages per second over all topics
 	Deliveries float64 // instead of Rate: deliveries per second, whatever the number of clients
-	Flush      []time.Duration
+	Flushes    []time.Duration
 	Streams    []time.Duration // rates of event streams: 0 sends each message as it comes
+	Stages     string          // instead of Rate and Duration, as package schedule reads them: each is measured by itself
+	Ramp       time.Duration   // up to the first rate, not measured
+	Count      uint64          // messages, instead of Duration
 	InFlight   int             // of saturated
-	Size       int             // bytes of a frame, about
-	Channel    string
-	JSON       bool
-	Shards     int
 	Warmup     time.Duration
 	Duration   time.Duration // measured, of each side in each run
 	Repeat     int
-	NoFloor    bool
-	Deflate    bool // clients offer compression, and the edge without it takes the floor's place
-	Seed       uint64
-	Profile    string // file for a CPU profile of the edge's last run
-	Heap       string // file for its heap profile
+	Floor      bool // measure it too
+	Profile    string
+	Heap       string
 }
 
 // DefaultFanout is the market's shape.
 func DefaultFanout() FanoutConfig {
-	return FanoutConfig{
-		Shape: Market, Clients: []int{1000}, Topics: 200, Each: 20, Rate: 5000, Flush: []time.Duration{0},
-		Streams: []time.Duration{0}, InFlight: 8, Size: 154,
-		Channel: "book", Shards: 1, Warmup: 2 * time.Second, Duration: 8 * time.Second, Repeat: 3, Seed: 1,
-	}
+	c := FanoutConfig{Load: DefaultLoad(), Shape: Market, Clients: []int{1000}, Flushes: []time.Duration{0}, Streams: []time.Duration{0}}
+	c.InFlight, c.Warmup, c.Duration, c.Repeat = 8, time.Second, 4*time.Second, 5
+	return c
 }
 
-// DefaultStreams is one stream of trades, each sent as it comes.
-func DefaultStreams() FanoutConfig {
+// DefaultStreamFanout is one stream of trades, each sent as it comes.
+func DefaultStreamFanout() FanoutConfig {
 	c := DefaultFanout()
-	c.SSE, c.Shape, c.Rate, c.Size, c.Channel, c.JSON = true, One, 100, 80, "trades", true
+	c.Load, c.Shape = DefaultStreams(), One
 	return c
+}
+
+// RegisterFlags adds a flag for each field.
+func (c *FanoutConfig) RegisterFlags(f *pflag.FlagSet) {
+	c.Load.RegisterFlags(f)
+	if c.sse() {
+		f.DurationSliceVar(&c.Streams, "stream", c.Streams, "rate of the streams: 0 (each event as it comes), 100ms, 250ms, 1s or 5s; several are run one after the other")
+		f.BoolVar(&c.Compress, "gzip", false, "compress, and compare with streams that are not rather than with the floor")
+	} else {
+		c.registerFormat(f)
+		f.BoolVar(&c.Compress, "deflate", false, "compress (permessage-deflate), and compare with the edge that does not rather than with the floor")
+	}
+	f.StringVar(&c.Shape, "shape", c.Shape, "`market|one|saturated`: many topics and some of them each; one topic; one topic as fast as it goes")
+	f.IntSliceVar(&c.Clients, "clients", c.Clients, "connections; several numbers are run one after the other")
+	f.Float64Var(&c.Deliveries, "deliveries", 0, "instead of --rate: deliveries per second, over all clients")
+	f.DurationSliceVar(&c.Flushes, "flush", c.Flushes, "the pause of a started edge between writes to a client; several are run one after the other")
+	f.StringVar(&c.Stages, "stages", "", "instead of --rate and --duration: `RATExDURATION,…`, each measured by itself with the same connections")
+	f.DurationVar(&c.Ramp, "ramp", 0, "how long the rate grows, from a tenth to all of it, before the warm-up")
+	f.Uint64Var(&c.Count, "count", 0, "instead of --duration: so many messages, over all topics")
+	f.IntVar(&c.InFlight, "in-flight", c.InFlight, "saturated: messages on their way to the slowest client")
+	f.DurationVar(&c.Warmup, "warmup", c.Warmup, "not measured")
+	f.DurationVar(&c.Duration, "duration", c.Duration, "measured, of each run")
+	f.IntVar(&c.Repeat, "repeat", c.Repeat, "runs, of which the medians and the noise between them are shown")
+	f.BoolVar(&c.Floor, "floor", false, "measure the floor in turns of a second with the server: one write per message and client, with the same frames")
+	f.StringVar(&c.Profile, "cpuprofile", "", "write a CPU profile of the edge alone in its last run to `FILE`")
+	f.StringVar(&c.Heap, "memprofile", "", "write a heap profile of the edge alone in its last run to `FILE`")
 }
 
 // Validate says what is wrong, and fills in what a shape decides.
@@ -73,209 +92,206 @@ func (c *FanoutConfig) Validate() error {
 	default:
 		return fmt.Errorf("--shape: %q is neither market, one nor saturated", c.Shape)
 	}
+	switch {
+	case len(c.Clients) == 0, len(c.Flushes) == 0, len(c.Streams) == 0:
+		return errors.New("--clients, --flush and --stream: at least one value")
+	case c.Deliveries < 0 || c.Warmup < 0 || c.Ramp < 0:
+		return errors.New("--deliveries, --warmup and --ramp: not negative")
+	case c.Duration <= 0 || c.Repeat < 1 || c.InFlight < 1:
+		return errors.New("--duration, --repeat and --in-flight: above 0")
+	case c.Count > 0 && (c.Stages != "" || c.Floor || c.Compress && c.compares()):
+		return errors.New("--count: not together with --stages or with a floor")
+	case c.Stages != "" && (c.Deliveries > 0 || c.Shape == Saturated):
+		return errors.New("--stages: not together with --deliveries or the saturated shape")
+	case (c.Profile != "" || c.Heap != "") && !c.alone():
+		return errors.New("--cpuprofile and --memprofile: of the edge alone")
+	}
 	for _, n := range c.Clients {
-		if n < 1 || n > 19_500 {
-			return errors.New("--clients: from 1 to 19,500, for the server's open files")
+		if n < 1 || n > maxClients && !c.Deployment.Named() {
+			return fmt.Errorf("--clients: from 1 to %d, for the open files of a server that is started here", maxClients)
 		}
 	}
-	switch {
-	case len(c.Clients) == 0, len(c.Flush) == 0, len(c.Streams) == 0:
-		return errors.New("--clients, --flush and --stream: at least one value")
-	case c.Topics < 1 || c.Topics > 10_000 || c.Each < 1 || c.Each > c.Topics:
-		return errors.New("--topics: from 1 to 10,000, and --each no more")
-	case c.Rate <= 0 && c.Deliveries <= 0:
-		return errors.New("--rate or --deliveries: above 0")
-	case c.Duration <= 0 || c.Warmup < 0 || c.Repeat < 1 || c.InFlight < 1:
-		return errors.New("--duration, --repeat and --in-flight: above 0")
-	case c.Channel != "book" && c.Channel != "trades":
-		return fmt.Errorf("--channel: %q is neither book nor trades", c.Channel)
-	case c.SSE && (c.Channel != "trades" || !c.JSON):
-		return errors.New("event streams have trades in JSON, and nothing else that is measured here")
+	if c.Stages != "" {
+		if _, err := schedule.Parse(c.Stages); err != nil {
+			return fmt.Errorf("--stages: %w", err)
+		}
 	}
-	for _, rate := range c.Streams {
-		if rate < 0 || c.SSE && c.Deflate && rate == 0 {
-			return errors.New("--stream: not negative, and above 0 with --gzip")
+	for _, c.Stream = range c.Streams {
+		if err := c.Load.Validate(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// rate is the messages per second for a number of clients.
-func (c *FanoutConfig) rate(clients int) float64 {
-	if c.Deliveries > 0 {
-		return c.Deliveries * float64(c.Topics) / float64(c.Each*clients)
+// compares tells whether there is something to compare the server with, beside the floor.
+func (c *FanoutConfig) compares() bool { return c.Compress && c.alone() }
+
+// stage is what is measured with the same connections.
+type stage struct {
+	rate float64
+	d    time.Duration
+	row  *report.Row
+}
+
+// variant is what has connections of its own.
+type variant struct {
+	c       FanoutConfig // with Load as it is in this one
+	clients int
+	stages  []stage
+	ages    []*hdrhistogram.Histogram // of each stage
+}
+
+func (c *FanoutConfig) variant(clients int) *variant {
+	v := &variant{c: *c, clients: clients}
+	if c.Stages != "" {
+		stages, _ := schedule.Parse(c.Stages) // Validate has
+		for _, s := range stages {
+			v.stages = append(v.stages, stage{rate: s.To, d: s.For})
+		}
+	} else {
+		s := stage{rate: c.Rate, d: c.Duration}
+		if c.Deliveries > 0 {
+			s.rate = c.Deliveries * float64(c.Topics) / float64(c.Each*clients)
+		}
+		v.stages = append(v.stages, s)
 	}
-	return c.Rate
-}
-
-// FanoutReport has a row for each number of clients and flush interval.
-type FanoutReport struct {
-	Where  Where
-	Config FanoutConfig
-	Rows   []FanoutRow
-}
-
-// FanoutRow is the median of its runs.
-type FanoutRow struct {
-	Clients   int
-	Flush     time.Duration
-	Stream    time.Duration
-	Offered   float64 // deliveries per second; 0 when saturated
-	Delivered float64 // updates per second that clients got, merged ones counted as what they stand for
-	Messages  float64 // messages per second
-	CPU       float64 // of the edge, µs per delivery
-	Floor     float64 // of the floor
-	Ratio     float64 // of the edge's to the floor's in the same run
-	FloorRate float64 // deliveries per second of the floor
-	PerWrite  float64 // frames, or events
-	Bytes     float64 // of one, as sent
-	Allocs    float64 // per delivery
-	Client    float64 // µs of the clients' CPU per message
-	P50       float64 // ms from the intended send time
-	P99       float64
-	P999      float64
-	Max       float64
-	Runs      []FanoutRun
-	FloorRuns []FanoutRun
-}
-
-// FanoutRun is one run of one server.
-type FanoutRun struct {
-	Seconds   float64
-	Messages  int64
-	Updates   int64
-	CPU       time.Duration // of the server
-	ClientCPU time.Duration
-	Writes    float64
-	Frames    float64
-	Bytes     float64
-	Conflated float64
-	Mallocs   uint64
-	P50       float64
-	P99       float64
-	P999      float64
-	Max       float64
-	Load      string
-	Faults    faults
-}
-
-// perUpdate is the server's µs per delivery. What it sends beside the market's messages, a heartbeat per client and second
-// first of all, are deliveries too.
-func (r *FanoutRun) perUpdate() float64 {
-	return float64(r.CPU.Microseconds()) / max(1, float64(r.Updates)+max(0, r.Frames-float64(r.Messages)))
-}
-
-// sent counts what the server's writes were made of: frames, or events, of which a chunk has as many as were gathered.
-func (r *FanoutRun) sent(c *FanoutConfig) float64 {
-	if c.SSE {
-		return float64(r.Updates)
+	for i := range v.stages {
+		v.stages[i].row = &report.Row{Name: v.name(&v.stages[i])}
+		v.ages = append(v.ages, swarm.NewHistogram())
 	}
-	return r.Frames
+	return v
+}
+
+func (v *variant) name(s *stage) string {
+	parts := []string{fmt.Sprintf("%d clients", v.clients)}
+	if v.c.Flush > 0 || len(v.c.Flushes) > 1 {
+		parts = append(parts, fmt.Sprintf("flush %v", v.c.Flush))
+	}
+	if v.c.Stream > 0 || len(v.c.Streams) > 1 {
+		parts = append(parts, fmt.Sprintf("stream %v", v.c.Stream))
+	}
+	if len(v.stages) > 1 {
+		parts = append(parts, fmt.Sprintf("%g/s", s.rate))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Total is how long it takes, about.
+func (c *FanoutConfig) Total() time.Duration {
+	spell := c.Duration
+	if c.Stages != "" {
+		stages, _ := schedule.Parse(c.Stages)
+		spell = stages.Duration()
+	}
+	sides := time.Duration(1)
+	if c.Floor || c.compares() {
+		sides = 2
+	}
+	one := 1500*time.Millisecond + sides*(c.Warmup+c.Ramp+spell+spell/5)
+	return one * time.Duration(c.Repeat*len(c.Clients)*len(c.Flushes)*len(c.Streams))
 }
 
 // Fanout runs all of it.
-func Fanout(ctx context.Context, cfg FanoutConfig) (*FanoutReport, error) {
-	if err := cfg.Validate(); err != nil {
+func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.Report, error) {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	r := &FanoutReport{Where: Here(), Config: cfg}
-	for _, clients := range cfg.Clients {
-		for _, flush := range cfg.Flush {
-			for _, rate := range cfg.Streams {
-				row := FanoutRow{Clients: clients, Flush: flush, Stream: rate}
-				if err := cfg.repeat(ctx, &row); err != nil {
-					return nil, fmt.Errorf("%d clients, flush %v: %w", clients, flush, err)
+	r := &report.Report{System: c.system()}
+	for _, clients := range c.Clients {
+		for _, c.Flush = range c.Flushes {
+			for _, c.Stream = range c.Streams {
+				v := c.variant(clients)
+				for n := range c.Repeat {
+					rec.Phase(fmt.Sprintf("%s, run %d", v.name(&v.stages[0]), n+1))
+					if err := v.run(ctx, rec); err != nil {
+						return nil, fmt.Errorf("%d clients: %w", clients, err)
+					}
 				}
-				r.Rows = append(r.Rows, row)
+				series := rec.Take()
+				for i := range v.stages {
+					row := v.stages[i].row
+					row.Latency = report.Curve(v.ages[i])
+					if i == 0 {
+						row.Series = series // of all stages
+					}
+					r.Rows = append(r.Rows, *row)
+				}
 			}
 		}
+	}
+	if c.compares() {
+		r.Notes = append(r.Notes, "the floor is here the same edge with clients that don't take compression")
+	}
+	r.Title = fmt.Sprintf("fan-out, %s: %s", c.Shape, c.what())
+	if c.Compress {
+		r.Title = "compressed " + r.Title
 	}
 	return r, nil
 }
 
-func (c *FanoutConfig) repeat(ctx context.Context, row *FanoutRow) error {
-	for range c.Repeat {
-		if err := c.pair(ctx, row); err != nil {
-			return err
-		}
-	}
-	row.sum(c)
-	return nil
-}
-
 // side is a server under measurement with its clients.
 type side struct {
-	rig  *rig
-	plan target.Plan
-	lead time.Duration // published before each slice that is measured
-	edge bool          // the one that the run is about
-	run  FanoutRun
+	rig    *rig
+	system bool // rather than what it is compared with
+	lead   time.Duration
+	meter  *meter
 }
 
-// pair measures the edge, and what it is compared with, once: both stand ready, and take turns.
-func (c *FanoutConfig) pair(ctx context.Context, row *FanoutRow) (err error) {
+// run measures the variant once: the system, and what it is compared with, stand ready and take turns.
+func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	var sides []*side
 	defer func() {
 		for _, s := range sides {
 			s.rig.kill()
 		}
 	}()
-	open := func(kind string, edge bool) error {
-		s, err := c.open(ctx, kind, row, edge)
-		if err == nil {
-			sides = append(sides, s)
+	open := func(kind string, l Load, system bool) error {
+		m, err := l.begin(ctx, kind, split(v.clients))
+		if err != nil {
+			return err
 		}
-		return err
+		s := &side{rig: m, system: system, lead: lead + l.Flush + l.Stream}
+		sides = append(sides, s)
+		return nil
 	}
-	switch {
-	case c.NoFloor:
-	case c.Deflate:
-		err = open(target.Edge, false)
-	default:
-		err = open(target.Floor, false)
+	switch plain := v.c.Load; {
+	case v.c.compares():
+		plain.Compress = false
+		err = open(target.Edge, plain, false)
+	case v.c.Floor:
+		err = open(target.Floor, plain, false)
 	}
 	if err == nil {
-		err = open(target.Edge, true)
-	}
-	if err == nil {
-		err = c.turns(ctx, sides)
+		err = open(target.Edge, v.c.Load, true)
 	}
 	if err != nil {
 		return err
 	}
-	for _, s := range sides {
-		if err := s.finish(ctx, c); err != nil {
+	for i := range v.stages {
+		if err := v.measure(ctx, i, sides, rec); err != nil {
 			return err
 		}
-		if s.edge {
-			row.Runs = append(row.Runs, s.run)
-		} else {
-			row.FloorRuns = append(row.FloorRuns, s.run)
+	}
+	for _, s := range sides {
+		if s.system {
+			if err := v.profiles(s.rig); err != nil {
+				return err
+			}
+		}
+		if err := s.rig.end(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (c *FanoutConfig) baseName() string {
-	if c.Deflate {
-		return "plain"
+func (v *variant) plan(rate float64) target.Plan {
+	p := target.Plan{Schedule: schedule.Constant(rate)}
+	if v.c.Shape == Saturated {
+		p.InFlight = v.c.InFlight
 	}
-	return "floor"
-}
-
-// open starts a server and connects its clients.
-func (c *FanoutConfig) open(ctx context.Context, kind string, row *FanoutRow, edge bool) (*side, error) {
-	s := &side{plan: target.Plan{Rate: c.rate(row.Clients)}, lead: lead + row.Flush + row.Stream, edge: edge, run: FanoutRun{Load: proc.LoadAverage()}}
-	if c.Shape == Saturated {
-		s.plan.InFlight = c.InFlight
-	}
-	var err error
-	s.rig, err = begin(ctx, setup{
-		target:  target.Config{Kind: kind, SSE: c.SSE, Topics: c.Topics, Size: c.Size, Channel: c.Channel, Flush: row.Flush, Stream: row.Stream, Shards: c.Shards},
-		clients: split(row.Clients), each: c.Each, json: c.JSON && kind == target.Edge, deflate: c.Deflate && edge, rate: row.Stream, seed: c.Seed,
-		acks: c.Shape == Saturated,
-	})
-	return s, err
+	return p
 }
 
 const (
@@ -283,249 +299,100 @@ const (
 	lead  = 150 * time.Millisecond // before it, and what a server gathers
 )
 
-// turns has the sides publish one after the other, a slice each, until each was measured for the Duration. A machine's speed
-// changes within seconds when others use it too; this way the sides see the same.
-func (c *FanoutConfig) turns(ctx context.Context, sides []*side) error {
+// measure measures a stage. With two sides, a machine's speed changes within seconds when others use it too: in turns of a
+// second they see the same.
+func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report.Recorder) error {
+	st := &v.stages[n]
+	plan := v.plan(st.rate)
 	for _, s := range sides {
-		if err := s.turn(ctx, c.Warmup, 0); err != nil {
+		warm := plan
+		if n == 0 {
+			warm.Schedule = warm.Schedule.Ramp(v.c.Ramp)
+		}
+		if err := s.rig.during(warm, func() error { return pause(ctx, v.c.Warmup+v.c.Ramp) }); err != nil {
 			return err
 		}
-		if err := s.rig.each("begin"); err != nil {
+		if err := s.rig.reset(); err != nil {
 			return err
 		}
-		if err := s.rig.each("off"); err != nil {
-			return err
-		}
-		if s.edge && c.Profile != "" {
-			if err := s.rig.server.Call("profile", c.Profile, nil); err != nil {
+		s.meter = newMeter(s.rig)
+		if s.system && v.c.Profile != "" {
+			if err := s.rig.pub.Call("profile", v.c.Profile, nil); err != nil {
 				return err
 			}
 		}
 	}
-	for left := c.Duration; left > 0; left -= slice {
+	turn := slice
+	if len(sides) == 1 {
+		turn = st.d
+	}
+	for left := st.d; left > 0; left -= turn {
 		for _, s := range sides {
-			if err := s.turn(ctx, s.lead, min(left, slice)); err != nil {
+			if err := s.turn(ctx, plan, min(left, turn), v.c.Count, rec); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
-}
-
-// turn publishes, unmeasured for the lead, then measured.
-func (s *side) turn(ctx context.Context, lead, measured time.Duration) error {
-	if err := s.rig.publish(s.plan); err != nil {
-		return err
-	}
-	if err := pause(ctx, lead); err != nil {
-		return err
-	}
-	if measured > 0 {
-		if err := s.measure(ctx, measured); err != nil {
-			return err
-		}
-	}
-	_, err := s.rig.halt()
-	return err
-}
-
-// measure adds what happens meanwhile to the run.
-func (s *side) measure(ctx context.Context, d time.Duration) error {
-	m, run := s.rig, &s.run
-	before, err := m.stats()
-	if err != nil {
-		return err
-	}
-	if err := m.each("on"); err != nil {
-		return err
-	}
-	began, cpu, own := time.Now(), m.server.CPU(), m.clientCPU()
-	if err := pause(ctx, d); err != nil {
-		return err
-	}
-	run.CPU += m.server.CPU() - cpu
-	run.ClientCPU += m.clientCPU() - own
-	run.Seconds += time.Since(began).Seconds()
-	if err := m.each("off"); err != nil {
-		return err
-	}
-	after, err := m.stats()
-	if err != nil {
-		return err
-	}
-	for name, sum := range map[string]*float64{
-		target.Writes: &run.Writes, target.Frames: &run.Frames, target.Bytes: &run.Bytes, target.Conflated: &run.Conflated,
-	} {
-		*sum += after.Counters[name] - before.Counters[name]
-	}
-	run.Mallocs += after.MallocsBefore - before.MallocsAfter
-	return nil
-}
-
-// finish waits until everybody has everything, and stops.
-func (s *side) finish(ctx context.Context, c *FanoutConfig) error {
-	stats, err := s.rig.stats()
-	if err != nil {
-		return err
-	}
-	if s.edge && c.Profile != "" {
-		if err := s.rig.server.Call("profiled", nil, nil); err != nil {
-			return err
-		}
-	}
-	if s.edge && c.Heap != "" {
-		if err := s.rig.server.Call("heap", c.Heap, nil); err != nil {
-			return err
-		}
-	}
-	for _, p := range s.rig.swarms {
-		behind, err := await(ctx, p, stats.Published, 10*time.Second)
-		if err != nil {
-			return err
-		}
-		s.run.Faults.Behind += behind
-	}
-	return errors.Join(s.run.collect(s.rig.swarms), s.rig.end())
-}
-
-func (m *rig) clientCPU() (sum time.Duration) {
-	for _, p := range m.swarms {
-		sum += p.CPU()
-	}
-	return sum
-}
-
-// collect takes what the clients saw.
-func (r *FanoutRun) collect(swarms []*proc.Proc) error {
-	ages := swarm.NewHistogram()
-	for _, p := range swarms {
-		var s swarm.Report
-		if err := p.Call("report", swarm.Have{}, &s); err != nil {
-			return err
-		}
-		h, err := swarm.Decode(s.Histogram)
-		if err != nil {
-			return err
-		}
-		ages.Merge(h)
-		r.Messages += s.Messages
-		r.Updates += s.Updates
-		r.Faults.add(&s)
-	}
-	r.P50, r.P99, r.P999, r.Max = ms(ages, 50), ms(ages, 99), ms(ages, 99.9), float64(ages.Max())/1000
-	return nil
-}
-
-func ms(h *hdrhistogram.Histogram, q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
-
-// of gathers one figure of several runs.
-func of(runs []FanoutRun, f func(*FanoutRun) float64) (all []float64) {
-	for i := range runs {
-		all = append(all, f(&runs[i]))
-	}
-	return all
-}
-
-func (r *FanoutRow) sum(c *FanoutConfig) {
-	if c.Shape != Saturated {
-		r.Offered = c.rate(r.Clients) * float64(r.Clients*c.Each) / float64(c.Topics)
-	}
-	mid := func(f func(*FanoutRun) float64) float64 { return median(of(r.Runs, f)) }
-	r.Delivered = mid(func(x *FanoutRun) float64 { return float64(x.Updates) / x.Seconds })
-	r.Messages = mid(func(x *FanoutRun) float64 { return float64(x.Messages) / x.Seconds })
-	r.CPU = mid((*FanoutRun).perUpdate)
-	r.PerWrite = mid(func(x *FanoutRun) float64 { return x.sent(c) / max(1, x.Writes) })
-	r.Bytes = mid(func(x *FanoutRun) float64 { return x.Bytes / max(1, x.sent(c)) })
-	r.Allocs = mid(func(x *FanoutRun) float64 { return float64(x.Mallocs) / float64(max(1, x.Updates)) })
-	r.Client = mid(func(x *FanoutRun) float64 {
-		return float64(x.ClientCPU.Microseconds()) / float64(max(1, x.Messages))
-	})
-	r.P50, r.P99 = mid(func(x *FanoutRun) float64 { return x.P50 }), mid(func(x *FanoutRun) float64 { return x.P99 })
-	r.P999, r.Max = mid(func(x *FanoutRun) float64 { return x.P999 }), mid(func(x *FanoutRun) float64 { return x.Max })
-	if len(r.FloorRuns) == 0 {
-		return
-	}
-	r.Floor = median(of(r.FloorRuns, (*FanoutRun).perUpdate))
-	r.FloorRate = median(of(r.FloorRuns, func(x *FanoutRun) float64 { return float64(x.Updates) / x.Seconds }))
-	var ratios []float64
-	for i := range r.Runs {
-		ratios = append(ratios, r.Runs[i].perUpdate()/max(1e-9, r.FloorRuns[i].perUpdate()))
-	}
-	r.Ratio = median(ratios)
-}
-
-// Table implements Report.
-func (r *FanoutReport) Table() string {
-	c := &r.Config
-	heading := fmt.Sprintf("fan-out, %s: %d topics, %d each, %s in %s, about %d bytes a frame, medians of %d runs of %v; %v",
-		c.Shape, c.Topics, c.Each, c.Channel, format(c.JSON), target.FrameSize(c.Channel, c.Size), c.Repeat, c.Duration, r.Where)
-	if c.SSE {
-		heading = fmt.Sprintf("event streams, %s: %d topics, %d each, %s, medians of %d runs of %v; %v",
-			c.Shape, c.Topics, c.Each, c.Channel, c.Repeat, c.Duration, r.Where)
-	}
-	if c.Deflate {
-		heading = "compressed " + heading
-	}
-	rows := [][]string{{
-		"clients", "flush", "rate", "offered/s", "delivered/s", "µs each", c.baseName() + " µs", "ratio", c.baseName() + "/s", "per write", "bytes", "allocs", "p50 ms", "p99", "p99.9", "max", "client µs",
-	}}
-	for i := range r.Rows {
-		x := &r.Rows[i]
-		offered := "all it takes"
-		if x.Offered > 0 {
-			offered = fmt.Sprintf("%.0f", x.Offered)
-		}
-		floor, ratio, floorRate := "-", "-", "-"
-		if len(x.FloorRuns) > 0 {
-			floor, ratio, floorRate = fmt.Sprintf("%.2f", x.Floor), fmt.Sprintf("%.2f", x.Ratio), fmt.Sprintf("%.0f", x.FloorRate)
-		}
-		rows = append(rows, []string{
-			fmt.Sprint(x.Clients), x.Flush.String(), x.Stream.String(), offered, fmt.Sprintf("%.0f", x.Delivered), fmt.Sprintf("%.2f", x.CPU), floor, ratio, floorRate,
-			fmt.Sprintf("%.1f", x.PerWrite), fmt.Sprintf("%.0f", x.Bytes), fmt.Sprintf("%.3f", x.Allocs), fmt.Sprintf("%.2f", x.P50), fmt.Sprintf("%.2f", x.P99),
-			fmt.Sprintf("%.2f", x.P999), fmt.Sprintf("%.1f", x.Max), fmt.Sprintf("%.2f", x.Client),
-		})
-	}
-	if !c.SSE {
-		for i := range rows {
-			rows[i] = slices.Delete(rows[i], 2, 3) // the streams' rate
-		}
-	}
-	return table(heading, rows)
-}
-
-func format(json bool) string {
-	if json {
-		return "JSON"
-	}
-	return "SBE"
-}
-
-// Err implements Report.
-func (r *FanoutReport) Err() error {
-	var errs []error
-	for i := range r.Rows {
-		x := &r.Rows[i]
-		for _, runs := range [][]FanoutRun{x.Runs, x.FloorRuns} {
-			for j := range runs {
-				if err := runs[j].Faults.err(); err != nil {
-					errs = append(errs, fmt.Errorf("%d clients: %w", x.Clients, err))
-				}
-				if runs[j].Messages == 0 {
-					errs = append(errs, fmt.Errorf("%d clients: nothing was delivered", x.Clients))
-				}
+	var system, base *meter
+	for _, s := range sides {
+		if s.system && v.c.Profile != "" {
+			if err := s.rig.pub.Call("profiled", nil, nil); err != nil {
+				return err
 			}
 		}
+		if err := s.rig.collect(ctx, s.meter, s.rig.swarms); err != nil {
+			return err
+		}
+		if s.system {
+			system = s.meter
+			v.ages[n].Merge(system.ages)
+		} else {
+			base = s.meter
+		}
 	}
-	return errors.Join(errs...)
+	v.record(st, sides[len(sides)-1].rig, system, base)
+	return nil
 }
 
-// ParseFormat reads --format.
-func ParseFormat(s string) (json bool, err error) {
-	switch strings.ToLower(s) {
-	case "sbe":
-		return false, nil
-	case "json":
-		return true, nil
+// record adds the run's figures to the row.
+func (v *variant) record(st *stage, m *rig, system, base *meter) {
+	all := system.measures(m)
+	all["connect/s"], all["failed_connects"] = connectRate(m.connected), float64(m.connected.Failures)
+	if v.c.Shape != Saturated {
+		all["offered/s"] = v.c.offered(v.clients, st.rate)
 	}
-	return false, fmt.Errorf("--format: %q is neither sbe nor json", s)
+	if base != nil {
+		all["floor_cpu"], all["floor/s"] = base.perUpdate(), float64(base.sum.Updates)/base.seconds
+		all["ratio"] = system.perUpdate() / max(1e-9, base.perUpdate())
+	}
+	st.row.Record(all)
+	system.notes(st.row, all)
+}
+
+// turn publishes, unmeasured for the lead, then measured; with a count, exactly so many messages and all measured.
+func (s *side) turn(ctx context.Context, plan target.Plan, d time.Duration, count uint64, rec *report.Recorder) error {
+	if !s.system {
+		rec = nil
+	}
+	if count > 0 {
+		plan.Count = count
+		return s.rig.during(plan, func() error { return s.rig.spell(ctx, s.meter, rec, countLimit, count) })
+	}
+	return s.rig.during(plan, func() error {
+		if err := pause(ctx, s.lead); err != nil {
+			return err
+		}
+		return s.rig.spell(ctx, s.meter, rec, d, 0)
+	})
+}
+
+// countLimit bounds a run that is to end by its count.
+const countLimit = time.Hour
+
+// profiles writes the heap's, if it is asked for.
+func (v *variant) profiles(m *rig) error {
+	if v.c.Heap == "" {
+		return nil
+	}
+	return m.pub.Call("heap", v.c.Heap, nil)
 }

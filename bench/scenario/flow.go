@@ -15,7 +15,11 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/spf13/pflag"
+
 	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -40,16 +44,8 @@ const (
 	tooOld      = 5 * time.Second        // behind the old bytes: no slowness of the machine explains it
 )
 
-// FlowReport has a row for each way to pause.
-type FlowReport struct {
-	Where  Where
-	Config FlowConfig
-	Rows   []FlowRow
-}
-
-// FlowRow is what a client met behind its pause.
-type FlowRow struct {
-	How      string
+// flowRow is what a client met behind its pause.
+type flowRow struct {
 	Window   int
 	Kernel   int           // bytes in the client's kernel when it went on
 	Queued   int           // most bytes that the client had read and not handled
@@ -62,9 +58,34 @@ type FlowRow struct {
 	Messages int           // behind the pause
 }
 
-// Flow has a client pause in three ways.
-func Flow(ctx context.Context, cfg FlowConfig) (*FlowReport, error) {
-	r := &FlowReport{Where: Here(), Config: cfg}
+// RegisterFlags adds a flag for each field.
+func (cfg *FlowConfig) RegisterFlags(f *pflag.FlagSet) {
+	f.IntVar(&cfg.Window, "window", cfg.Window, "bytes of the flow window")
+	f.Float64Var(&cfg.Rate, "rate", cfg.Rate, "book updates per second")
+	f.DurationVar(&cfg.Pause, "pause", cfg.Pause, "of the client")
+	f.DurationVar(&cfg.After, "after", cfg.After, "looked at behind the pause")
+}
+
+// Total is how long it takes, about.
+func (cfg *FlowConfig) Total() time.Duration { return 3 * (3*time.Second + cfg.Pause + cfg.After) }
+
+// Validate says what is wrong.
+func (cfg *FlowConfig) Validate() error {
+	if cfg.Window < 1 || !(cfg.Rate > 0) || cfg.Pause <= 0 || cfg.After <= 0 {
+		return errors.New("--window, --rate, --pause and --after: above 0")
+	}
+	return nil
+}
+
+// Flow has a client pause in three ways, and looks at what it meets then: with a flow window nothing but that is old.
+func Flow(ctx context.Context, cfg FlowConfig, rec *report.Recorder) (*report.Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	edge := Load{System: EdgeAlone, Edge: "ws", Format: "sbe"}
+	r := &report.Report{
+		Title: fmt.Sprintf("a client that pauses for %v at %g book updates/s, flow window %d bytes", cfg.Pause, cfg.Rate, cfg.Window), System: edge.system(),
+	}
 	for _, way := range []struct {
 		how    string
 		window int
@@ -74,23 +95,25 @@ func Flow(ctx context.Context, cfg FlowConfig) (*FlowReport, error) {
 		{"window, reads and does not handle", cfg.Window, true},
 		{"no window, does not read", 0, false},
 	} {
-		row, err := cfg.run(ctx, way.window, way.reads)
+		rec.Phase(way.how)
+		x, err := cfg.run(ctx, way.window, way.reads)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", way.how, err)
 		}
-		row.How = way.how
-		r.Rows = append(r.Rows, *row)
+		row := report.Row{Name: way.how}
+		row.Record(x.measures())
+		r.Rows = append(r.Rows, row)
 	}
 	return r, nil
 }
 
-func (cfg *FlowConfig) run(ctx context.Context, window int, reads bool) (*FlowRow, error) {
+func (cfg *FlowConfig) run(ctx context.Context, window int, reads bool) (*flowRow, error) {
 	server, started, err := startTarget(ctx, target.Config{Kind: target.Edge, Topics: 1, Size: 154, Channel: "book"})
 	if err != nil {
 		return nil, err
 	}
 	defer server.Kill()
-	if err := server.Call("publish", target.Plan{Rate: cfg.Rate, Start: time.Now().UnixMicro()}, nil); err != nil {
+	if err := server.Call("publish", target.Plan{Schedule: schedule.Constant(cfg.Rate), Start: time.Now().UnixMicro()}, nil); err != nil {
 		return nil, err
 	}
 	c, err := dialFlow(ctx, started.Addr, window)
@@ -108,7 +131,7 @@ func (cfg *FlowConfig) run(ctx context.Context, window int, reads bool) (*FlowRo
 type flowClient struct {
 	conn   *net.TCPConn
 	in     *bufio.Reader
-	row    FlowRow
+	row    flowRow
 	last   uint64 // sequence
 	counts bool   // the window's count has begun
 	done   uint64 // bytes handled since
@@ -263,7 +286,7 @@ func (c *flowClient) close() {
 }
 
 // pauseAndSee handles messages, pauses, and handles on.
-func (c *flowClient) pauseAndSee(ctx context.Context, cfg *FlowConfig, server *proc.Proc) (*FlowRow, error) {
+func (c *flowClient) pauseAndSee(ctx context.Context, cfg *FlowConfig, server *proc.Proc) (*flowRow, error) {
 	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 	defer stop()
 	for begin := time.Now(); time.Since(begin) < min(2*time.Second, cfg.Pause); {
@@ -360,55 +383,23 @@ func (c *flowClient) count(f flowFrame) error {
 	return c.request(&wire.Request{Op: wire.OpAck, Bytes: c.done})
 }
 
-// Table implements Report.
-func (r *FlowReport) Table() string {
-	rows := [][]string{{"client", "in its kernel", "in its queue", "old bytes", "age then", "lag notices", "gaps", "server grew"}}
-	for i := range r.Rows {
-		x := &r.Rows[i]
-		rows = append(rows, []string{
-			x.How, fmt.Sprint(x.Kernel), fmt.Sprint(x.Queued), fmt.Sprint(x.Old), x.Age.Round(100 * time.Microsecond).String(),
-			fmt.Sprint(x.Lags), fmt.Sprint(x.Gaps), fmt.Sprintf("%.1f MiB", float64(x.Growth)/(1<<20)),
-		})
+// measures are the figures by their names in report.Kinds. How old the data is behind the old ones is a matter of the machine's
+// speed too, and no fault unless it is out of all proportion.
+func (x *flowRow) measures() map[string]float64 {
+	bound := x.Window + x.Largest
+	if x.Window == 0 {
+		bound = x.Kernel + kernelSlack
 	}
-	return table(fmt.Sprintf("a pause of %v at %.0f book updates/s, window %d bytes; %v", r.Config.Pause, r.Config.Rate, r.Config.Window, r.Where), rows)
-}
-
-// Age is the greatest one of data behind the old ones, over all ways to pause.
-func (r *FlowReport) Age() (age time.Duration) {
-	for i := range r.Rows {
-		age = max(age, r.Rows[i].Age)
-	}
-	return age
-}
-
-// Err implements Report. How old the data is behind the old ones is a matter of the machine's speed too, and no error unless it is out of all proportion.
-func (r *FlowReport) Err() error {
-	var errs []error
-	for i := range r.Rows {
-		x := &r.Rows[i]
-		bound := x.Window + x.Largest
-		if x.Window == 0 {
-			bound = x.Kernel + kernelSlack
-		}
-		bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(x.How+": "+format, args...)) }
-		if x.Old > bound {
-			bad("%d old bytes, at most %d", x.Old, bound)
-		}
-		if x.Age > tooOld {
-			bad("data %v old behind the old ones", x.Age)
-		}
-		if x.Lags == 0 {
-			bad("no lag notice")
-		}
-		if x.Gaps > 0 {
-			bad("%d messages did not follow", x.Gaps)
-		}
-		if limit := x.Window + x.Largest + kernelSlack; x.Queued > limit {
-			bad("%d bytes queued, at most %d", x.Queued, limit)
-		}
-		if x.Messages == 0 {
-			bad("nothing came behind the pause")
+	broken := 0
+	for _, is := range []bool{
+		x.Old > bound, x.Age > tooOld, x.Lags == 0, x.Queued > x.Window+x.Largest+kernelSlack, x.Messages == 0,
+	} {
+		if is {
+			broken++
 		}
 	}
-	return errors.Join(errs...)
+	return map[string]float64{
+		"in_kernel": float64(x.Kernel), "in_queue": float64(x.Queued), "old_bytes": float64(x.Old), "age_max": float64(x.Age.Microseconds()) / 1000,
+		"lag_notices": float64(x.Lags), "gaps": float64(x.Gaps), "rss_growth": float64(x.Growth) / (1 << 20), "broken_bounds": float64(broken),
+	}
 }

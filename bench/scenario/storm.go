@@ -6,166 +6,188 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
-// StormConfig describes clients whose edge is killed, and who all come to another one at once.
+// StormConfig describes clients that all lose their connection at the same moment, and resume.
 type StormConfig struct {
-	SSE      bool          // event streams of the public edge, rather than the WebSocket's
-	Stream   time.Duration // their rate
+	Load
 	Clients  int
-	Topics   int
-	Each     int
-	Rate     float64
-	Channel  string
-	JSON     bool
 	Before   time.Duration // of peace
-	Deadline time.Duration // for all to be served
-	Seed     uint64
+	Deadline time.Duration // for all to be served again
+	Repeat   int
 }
 
 // DefaultStorm has ten thousand clients resume.
 func DefaultStorm() StormConfig {
-	return StormConfig{
-		Clients: 10_000, Topics: 200, Each: 20, Rate: 1000, Channel: "trades", Before: 3 * time.Second, Deadline: 60 * time.Second, Seed: 1,
-	}
+	c := StormConfig{Load: DefaultLoad(), Clients: 10_000, Before: time.Second, Deadline: 60 * time.Second, Repeat: 3}
+	c.Channel = "trades"
+	return c
 }
 
-// DefaultStreamStorm has ten thousand clients resume one stream.
-func DefaultStreamStorm() StormConfig {
-	return StormConfig{
-		SSE: true, Stream: 250 * time.Millisecond, Clients: 10_000, Topics: 1, Each: 1, Rate: 100, Channel: "trades", JSON: true,
-		Before: 3 * time.Second, Deadline: 60 * time.Second, Seed: 1,
-	}
+// RegisterFlags adds a flag for each field.
+func (c *StormConfig) RegisterFlags(f *pflag.FlagSet) {
+	c.Load.RegisterFlags(f)
+	c.RegisterEdge(f)
+	f.IntVar(&c.Clients, "clients", c.Clients, "connections")
+	f.DurationVar(&c.Before, "before", c.Before, "the peace before the storm")
+	f.DurationVar(&c.Deadline, "deadline", c.Deadline, "for all clients to be served again")
+	f.IntVar(&c.Repeat, "repeat", c.Repeat, "runs")
 }
 
-// StormReport tells how it went.
-type StormReport struct {
-	Where    Where
-	Config   StormConfig
-	Served   int           // clients with everything they missed, and a message that was due after their connection ended
-	Elapsed  time.Duration // from the kill to the last of them
-	Failures int           // connections refused or reset on the way
-	Why      string
-	CPU      time.Duration // of the second edge, from the kill to the last
-	RSS      int64         // of it, then
-	Messages int64
-	Faults   faults
+// Total is how long it takes, about.
+func (c *StormConfig) Total() time.Duration {
+	return time.Duration(c.Repeat) * (6*time.Second + c.Before + time.Duration(c.Clients)*time.Millisecond)
 }
 
-// Storm kills an edge with kill -9 while another one, which follows the same log, stands by.
-func Storm(ctx context.Context, cfg StormConfig) (*StormReport, error) {
-	if cfg.Clients < 1 || cfg.Clients > 19_000 || cfg.Each < 1 || cfg.Each > cfg.Topics {
-		return nil, errors.New("--clients: from 1 to 19,000; --each: from 1 to --topics")
+// Validate says what is wrong.
+func (c *StormConfig) Validate() error {
+	switch {
+	case c.Clients < 1 || c.Clients > 19_000:
+		return errors.New("--clients: from 1 to 19,000")
+	case c.Before <= 0 || c.Deadline <= 0 || c.Repeat < 1:
+		return errors.New("--before, --deadline and --repeat: above 0")
 	}
-	r := &StormReport{Where: Here(), Config: cfg}
-	edge := target.Config{Kind: target.Edge, SSE: cfg.SSE, Topics: cfg.Topics, Size: 154, Channel: cfg.Channel}
-	m, err := begin(ctx, setup{target: edge, clients: split(cfg.Clients), each: cfg.Each, json: cfg.JSON, rate: cfg.Stream, seed: cfg.Seed})
-	if err != nil {
+	return c.Load.Validate()
+}
+
+// Storm ends all connections at once. The edge alone is killed by kill -9, while another one that follows the same log stands
+// by; running servers are left alone, and the clients drop their connections and come back to the same address.
+func Storm(ctx context.Context, c StormConfig, rec *report.Recorder) (*report.Report, error) {
+	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	defer m.kill()
-	second, started, err := startTarget(ctx, edge)
-	if err != nil {
-		return nil, err
-	}
-	defer second.Kill()
-	plan := target.Plan{Rate: cfg.Rate, Start: time.Now().Add(50 * time.Millisecond).UnixMicro()}
-	for _, p := range []*proc.Proc{m.server, second} {
-		if err := p.Call("publish", plan, nil); err != nil {
+	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
+	for n := range c.Repeat {
+		if err := c.run(ctx, n, rec, &row); err != nil {
 			return nil, err
 		}
 	}
-	for _, p := range m.swarms {
-		if err := p.Call("failover", swarm.Connect{Addr: started.Addr}, nil); err != nil {
-			return nil, err
-		}
+	row.Series = rec.Take()
+	how := "an edge is killed, and all its clients resume on another one at once"
+	if !c.alone() {
+		how = "all clients lose their connection at once, and resume"
 	}
-	if err := pause(ctx, cfg.Before); err != nil {
-		return nil, err
-	}
-	if err := m.each("begin"); err != nil {
-		return nil, err
-	}
-	cpu, begin := second.CPU(), time.Now()
-	m.server.Kill()
-	m.server = second // from now on it is the one
-	if err := r.settle(m, begin); err != nil {
-		return nil, err
-	}
-	r.CPU, r.RSS = second.CPU()-cpu, second.RSS()
-	return r, r.finish(ctx, m)
+	return &report.Report{
+		Title: fmt.Sprintf("storm: %s; %g messages/s, %s", how, c.Rate, c.what()), System: c.system(), Rows: []report.Row{row},
+	}, nil
 }
 
-// settle waits for all clients to be served again.
-func (r *StormReport) settle(m *rig, begin time.Time) error {
-	arg := swarm.Settled{Begin: begin.UnixMicro(), Deadline: r.Config.Deadline}
-	for _, p := range m.swarms {
-		if err := p.Send("settled", arg); err != nil {
-			return err
-		}
-	}
-	for _, p := range m.swarms {
-		var c swarm.Connected
-		if err := p.Answer("settled", &c); err != nil {
-			return err
-		}
-		r.Served += c.Ready
-		r.Failures += c.Failures
-		r.Elapsed = max(r.Elapsed, c.Elapsed)
-		if c.Why != "" {
-			r.Why = c.Why
-		}
-	}
-	return nil
-}
-
-// finish sees that everybody gets everything in the end.
-func (r *StormReport) finish(ctx context.Context, m *rig) error {
-	stats, err := m.halt()
+func (c *StormConfig) run(ctx context.Context, n int, rec *report.Recorder, row *report.Row) error {
+	m, err := c.begin(ctx, target.Edge, split(c.Clients))
 	if err != nil {
 		return err
 	}
-	for i, p := range m.swarms {
-		behind, err := await(ctx, p, stats.Published, 10*time.Second)
+	defer m.kill()
+	addr, plan := m.addr, target.Plan{Schedule: schedule.Constant(c.Rate), Start: time.Now().Add(50 * time.Millisecond).UnixMicro()}
+	publishers := []*proc.Proc{m.pub}
+	if c.alone() {
+		second, started, err := startTarget(ctx, c.target())
 		if err != nil {
 			return err
 		}
-		r.Faults.Behind += behind
-		var s swarm.Report
-		if err := p.Call("report", swarm.Have{}, &s); err != nil {
+		defer second.Kill()
+		addr, publishers = started.Addr, append(publishers, second)
+	}
+	for _, p := range publishers {
+		if err := p.Call("publish", plan, nil); err != nil {
 			return err
 		}
-		r.Messages += s.Messages
-		s.Closed -= int64(m.counts[i]) // by the kill
-		r.Faults.add(&s)
 	}
+	rec.Phase(fmt.Sprintf("before, run %d", n+1))
+	if err := m.reset(); err != nil {
+		return err
+	}
+	t := newMeter(m)
+	if err := m.spell(ctx, t, rec, c.Before, 0); err != nil {
+		return err
+	}
+	for _, p := range m.swarms {
+		if err := p.Call("failover", swarm.Connect{Addr: addr}, nil); err != nil {
+			return err
+		}
+	}
+	rec.Phase(fmt.Sprintf("storm, run %d", n+1))
+	return c.strike(ctx, m, publishers, rec, row)
+}
+
+// strike ends all connections, and sees everybody back.
+func (c *StormConfig) strike(ctx context.Context, m *rig, publishers []*proc.Proc, rec *report.Recorder, row *report.Row) error {
+	if err := m.each("begin"); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if c.alone() {
+		m.pub.Kill()
+		m.pub = publishers[1] // from now on it is the one
+		m.pid, m.watch = m.pub.Pid(), proc.NewWatch(m.pub.Pid())
+	} else if err := m.each("scatter"); err != nil {
+		return err
+	}
+	t := newMeter(m)
+	var back swarm.Connected
+	err := m.measured(t, func() (err error) {
+		back, err = m.settle(ctx, begin, c.Deadline, rec)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if back.Ready < c.Clients {
+		return fmt.Errorf("%d of %d clients were served in %v; the last failure: %s", back.Ready, c.Clients, c.Deadline, back.Why)
+	}
+	if _, err := m.halt(); err != nil {
+		return err
+	}
+	if err := m.collect(ctx, t, m.swarms); err != nil {
+		return err
+	}
+	if c.alone() {
+		t.faults.Closed -= int64(c.Clients) // by the kill
+	}
+	all := t.measures(m)
+	all["served"], all["recovery"] = float64(back.Ready), back.Elapsed.Seconds()
+	all["connect/s"], all["failed_connects"] = connectRate(back), float64(back.Failures)
+	row.Record(all)
 	return m.end()
 }
 
-// Table implements Report.
-func (r *StormReport) Table() string {
-	c := &r.Config
-	how := format(c.JSON)
-	if c.SSE {
-		how = fmt.Sprintf("event streams of rate %v", c.Stream)
+// settle waits for all clients to be served again.
+func (m *rig) settle(ctx context.Context, begin time.Time, deadline time.Duration, rec *report.Recorder) (all swarm.Connected, err error) {
+	samples, err := newSampler(m, m.swarms)
+	if err != nil {
+		return all, err
 	}
-	return table(fmt.Sprintf("storm: an edge with %d clients on %d topics each is killed, all resume on another one at once; %.0f messages/s of %s in %s; %v",
-		c.Clients, c.Each, c.Rate, c.Channel, how, r.Where), [][]string{
-		{"served", "within", "failed attempts", "CPU of the edge", "its memory", "messages", "not resumed", "gaps", "twice"},
-		{
-			fmt.Sprint(r.Served), r.Elapsed.Round(10 * time.Millisecond).String(), fmt.Sprint(r.Failures), r.CPU.Round(10 * time.Millisecond).String(),
-			fmt.Sprintf("%d MiB", r.RSS>>20), fmt.Sprint(r.Messages), fmt.Sprint(r.Faults.GapNotices), fmt.Sprint(r.Faults.Gaps), fmt.Sprint(r.Faults.Again),
-		},
-	})
-}
-
-// Err implements Report.
-func (r *StormReport) Err() error {
-	if r.Served < r.Config.Clients {
-		return fmt.Errorf("%d of %d clients were served in %v; the last failure: %s", r.Served, r.Config.Clients, r.Config.Deadline, r.Why)
+	for {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return all, err
+		}
+		s, err := samples.next()
+		if err != nil {
+			return all, err
+		}
+		rec.Sample(s)
+		all = swarm.Connected{}
+		for _, p := range m.swarms {
+			var one swarm.Connected
+			if err := p.Call("settled", swarm.Settled{Begin: begin.UnixMicro()}, &one); err != nil {
+				return all, err
+			}
+			all.Ready += one.Ready
+			all.Failures += one.Failures
+			all.Elapsed = max(all.Elapsed, one.Elapsed)
+			if one.Why != "" {
+				all.Why = one.Why
+			}
+		}
+		if all.Ready == m.clients() || time.Since(begin) > deadline {
+			return all, nil
+		}
 	}
-	return r.Faults.err()
 }

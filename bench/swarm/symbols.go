@@ -70,7 +70,10 @@ func (y *symbols) learn(row *wire.Row) (topic int, err error) {
 	if !ok {
 		return 0, fmt.Errorf("instrument %q was not asked for", row.Sym)
 	}
-	y.insts[row.Inst], y.epochs[t] = t, row.Sequence.Epoch
+	y.insts[row.Inst] = t
+	if row.Sequence.Epoch > 0 { // there is none before the first message
+		y.epochs[t] = row.Sequence.Epoch
+	}
 	return t, nil
 }
 

@@ -3,13 +3,13 @@ package target
 import (
 	"bytes"
 	"context"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/book"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -18,29 +18,22 @@ import (
 // Epoch is the one of all topics.
 const Epoch = 1_700_000_000
 
-// Plan is a fixed schedule: message i (from 0) is due i/Rate seconds after Start, on topic i modulo the number of topics.
-// Two servers with the same plan publish the same bytes, as two edges that read the same log do.
+// Plan is a fixed schedule: the messages go round the topics, message i (from 0) to topic i modulo their number. When each is
+// due follows from Start and Schedule alone. Two servers with the same plan publish the same bytes, as two edges that read the
+// same log do.
 type Plan struct {
-	Rate     float64       // messages per second over all topics; unused when InFlight is set
-	Start    int64         // µs since 1970
-	Ramp     time.Duration // from nothing to Rate, evenly, at the beginning
-	Count    uint64        // messages, after which publishing ends; 0 is no end
-	InFlight int           // publish as fast as no more than so many are on their way to the slowest client; needs one topic
+	Start    int64             // µs since 1970
+	Schedule schedule.Schedule // messages over all topics; unused when InFlight is set
+	Count    uint64            // messages, after which publishing ends; 0 is no end
+	InFlight int               // publish as fast as no more than so many are on their way to the slowest client; needs one topic
 }
 
-// due is when message i is meant to be sent, in µs. While the rate grows, the number of messages does so as the square of
-// the time.
-func (p *Plan) due(i uint64) int64 {
-	n, ramp := float64(i), p.Ramp.Seconds()
-	if grown := p.Rate * ramp / 2; n < grown {
-		return p.Start + int64(1e6*ramp*math.Sqrt(n/grown))
-	}
-	return p.Start + int64(1e6*(n/p.Rate+ramp/2))
-}
+// due is when message i is meant to be sent, in µs.
+func (p *Plan) due(i uint64) int64 { return p.Start + p.Schedule.Due(float64(i)).Microseconds() }
 
-// pace is the shortest sleep of a publisher: what falls due meanwhile is published in one go, late by no more than that. A
+// Pace is the shortest sleep of a publisher: what falls due meanwhile is published in one go, late by no more than that. A
 // log's reader gets its records in batches too.
-const pace = time.Millisecond
+const Pace = time.Millisecond
 
 // publisher runs plans.
 type publisher struct {
@@ -78,7 +71,7 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 	for !ended() {
 		due := plan.due(p.count.Load() - start)
 		at := time.UnixMicro(due)
-		if next := last.Add(pace); next.After(at) {
+		if next := last.Add(Pace); next.After(at) {
 			at = next
 		}
 		sleepUntil(ctx, at)

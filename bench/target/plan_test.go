@@ -5,24 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
 )
-
-// TestDue has a rate that grows for two seconds and stays.
-func TestDue(t *testing.T) {
-	p := Plan{Rate: 1000, Start: 5_000_000, Ramp: 2 * time.Second}
-	for i, want := range map[uint64]time.Duration{0: 0, 250: time.Second, 1000: 2 * time.Second, 1001: 2001 * time.Millisecond, 6000: 7 * time.Second} {
-		if got := time.Duration(p.due(i)-p.Start) * time.Microsecond; (got - want).Abs() > time.Microsecond {
-			t.Errorf("message %d is due after %v, want %v", i, got, want)
-		}
-	}
-	for i := range uint64(3000) {
-		if p.due(i+1) < p.due(i) {
-			t.Fatalf("message %d is due before the one before", i+1)
-		}
-	}
-}
 
 // nowhere is a sink that counts.
 type nowhere int
@@ -36,7 +22,7 @@ func TestCount(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 2 {
-		if err := p.run(ctx, Plan{Rate: 1e6, Start: time.Now().UnixMicro(), Count: 500}); err != nil || ctx.Err() != nil {
+		if err := p.run(ctx, Plan{Schedule: schedule.Constant(1e6), Start: time.Now().UnixMicro(), Count: 500}); err != nil || ctx.Err() != nil {
 			t.Fatal(err, ctx.Err())
 		}
 	}
@@ -57,7 +43,7 @@ func TestLate(t *testing.T) {
 	if p99, greatest := p.late.read(); p99 != 0 || greatest != 0 {
 		t.Errorf("%v, %v before anything was published", p99, greatest)
 	}
-	if err := p.run(t.Context(), Plan{Rate: 1000, Start: time.Now().UnixMicro(), Count: 400}); err != nil {
+	if err := p.run(t.Context(), Plan{Schedule: schedule.Constant(1000), Start: time.Now().UnixMicro(), Count: 400}); err != nil {
 		t.Fatal(err)
 	}
 	if p99, greatest := p.late.read(); p99 < 150*time.Millisecond || greatest < 190*time.Millisecond {

@@ -36,7 +36,8 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), alertsCommand(), fanoutCommand(), memoryCommand(), fairnessCommand(), flowCommand(), stormCommand(), sseCommand(), soakCommand(), suiteCommand(), compareCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), alertsCommand(), soakCommand(), compareCommand(), serveCommand(), peerCommand())
+	root.AddCommand(lightCommands()...)
 	return strict(root)
 }
 

@@ -3,7 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/report"
 )
 
 // TestMain lets the test program be what the commands start: themselves as a part, or as the servers.
@@ -22,134 +23,165 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bench runs a command and returns what it printed and the figures it wrote.
-func bench(t *testing.T, figures any, args ...string) (out string) {
+// bench runs a scenario and returns its report, which must be without faults.
+func bench(t *testing.T, args ...string) *report.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	file := filepath.Join(t.TempDir(), "figures.json")
+	file := filepath.Join(t.TempDir(), "report.json")
 	root := rootCommand()
 	var b bytes.Buffer
 	root.SetOut(&b)
-	root.SetArgs(append(args, "--json", file))
+	root.SetArgs(append(args, "--json", file, "--quiet"))
 	if err := root.ExecuteContext(ctx); err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, &b)
 	}
-	text, err := os.ReadFile(file)
+	r, err := report.Read(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(text, figures); err != nil {
-		t.Fatal(err)
+	return r
+}
+
+// has looks whether all rows have measures, above 0.
+func has(t *testing.T, r *report.Report, names ...string) {
+	t.Helper()
+	for i := range r.Rows {
+		for _, name := range names {
+			if m := r.Rows[i].Measure(name); m == nil || m.Value() <= 0 {
+				t.Errorf("%s, %s: %s is %+v", r.Title, r.Rows[i].Name, name, m)
+			}
+		}
 	}
-	return b.String()
 }
 
 func TestFanout(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
 	f := func(rows int, args ...string) {
 		t.Helper()
-		var r struct {
-			Rows []struct {
-				Delivered float64
-				FloorRuns []any
-			}
+		r := bench(t, append([]string{"ws-fanout", "--warmup", "50ms", "--duration", "300ms", "--repeat", "1"}, args...)...)
+		if len(r.Rows) != rows {
+			t.Errorf("%v: %d rows", args, len(r.Rows))
 		}
-		out := bench(t, &r, append([]string{"fanout", "--warmup", "50ms", "--duration", "300ms", "--repeat", "1"}, args...)...)
-		if len(r.Rows) != rows || strings.Count(out, "\n") < rows+2 {
-			t.Errorf("%d rows\n%s", len(r.Rows), out)
-		}
-		for _, row := range r.Rows {
-			if row.Delivered == 0 {
-				t.Errorf("nothing was delivered\n%s", out)
+		has(t, r, "delivered/s", "p50", "p99", "cpu", "rss", "bytes", "connect/s", "client_busy")
+		for i := range r.Rows {
+			if len(r.Rows[i].Latency) == 0 {
+				t.Errorf("%v: no curve", args)
 			}
 		}
 	}
 	market := []string{"--clients", "20", "--topics", "10", "--each", "3", "--rate", "300"}
 	f(2, append(market, "--flush", "0,5ms")...)
-	f(1, append(market, "--format", "json", "--floor=false")...)
+	f(1, append(market, "--format", "json")...)
 	f(1, append(market, "--channel", "trades", "--format", "json", "--size", "100")...)
-	f(1, append(market, "--deflate", "--format", "json", "--size", "500")...)
+	f(2, append(market, "--stages", "200x300ms,2000x300ms", "--ramp", "200ms")...)
+	f(1, append(market, "--system", "all")...)
+	f(1, append(market, "--system", "all", "--channel", "trades", "--format", "json")...)
 	f(2, "--shape", "one", "--clients", "5,10", "--deliveries", "500", "--channel", "trades")
 	f(1, "--shape", "saturated", "--clients", "10")
+}
+
+// TestFloor compares with the floor, and with the edge that does not compress.
+func TestFloor(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	market := []string{"--clients", "20", "--topics", "10", "--each", "3", "--rate", "300", "--warmup", "50ms", "--duration", "300ms", "--repeat", "2"}
+	for _, args := range [][]string{
+		append([]string{"ws-fanout", "--floor"}, market...),
+		append([]string{"ws-fanout", "--deflate", "--format", "json", "--size", "500"}, market...),
+		append([]string{"sse-fanout", "--floor", "--shape", "market"}, market...),
+	} {
+		has(t, bench(t, args...), "delivered/s", "floor_cpu", "floor/s", "ratio")
+	}
+}
+
+// TestCount publishes so many messages and no more.
+func TestCount(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	r := bench(t, "ws-fanout", "--clients", "10", "--topics", "10", "--each", "10", "--rate", "1000", "--warmup", "50ms", "--count", "500", "--repeat", "1")
+	row := &r.Rows[0]
+	has(t, r, "delivered/s")
+	if sent, delivered := row.Measure("sent/s").Value(), row.Measure("delivered/s").Value(); math.Abs(delivered/sent-10) > 0.01 {
+		t.Errorf("%v sent, %v delivered", sent, delivered)
+	}
 }
 
 func TestStreams(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
 	f := func(rows int, args ...string) {
 		t.Helper()
-		var r struct {
-			Rows []struct {
-				Delivered float64
-				PerWrite  float64
-				FloorRuns []any
-			}
+		r := bench(t, append([]string{"sse-fanout", "--clients", "20", "--warmup", "50ms", "--duration", "300ms", "--repeat", "1"}, args...)...)
+		if len(r.Rows) != rows {
+			t.Errorf("%v: %d rows", args, len(r.Rows))
 		}
-		out := bench(t, &r, append([]string{"sse", "fanout", "--clients", "20", "--warmup", "50ms", "--duration", "300ms", "--repeat", "1"}, args...)...)
-		if len(r.Rows) != rows || !strings.Contains(out, "event streams") {
-			t.Errorf("%d rows\n%s", len(r.Rows), out)
-		}
-		for _, row := range r.Rows {
-			if row.Delivered == 0 || row.PerWrite == 0 || len(row.FloorRuns) == 0 {
-				t.Errorf("nothing was delivered\n%s", out)
-			}
-		}
+		has(t, r, "delivered/s", "p99", "cpu", "bytes")
 	}
 	f(2, "--flush", "0,50ms")
 	f(2, "--stream", "0,100ms")
 	f(1, "--stream", "100ms", "--gzip")
 	f(1, "--shape", "market", "--topics", "5", "--each", "1")
 	f(1, "--shape", "saturated")
+	f(1, "--system", "all")
 }
 
-func TestIdleStreams(t *testing.T) {
-	t.Parallel() // it sleeps most of the time
-	var r struct {
-		After, Before   int64
-		Few, Goroutines int
-	}
-	bench(t, &r, "sse", "memory", "--clients", "50", "--settle", "200ms")
-	if r.After <= 0 || r.Before <= 0 || r.Few == 0 || r.Goroutines == 0 {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestFanoutRefuses(t *testing.T) {
+func TestLightRefuses(t *testing.T) {
 	for _, args := range [][]string{
-		{"fanout", "--shape", "round"},
-		{"fanout", "--clients", "0"},
-		{"fanout", "--clients", "30000"},
-		{"fanout", "--each", "300"},
-		{"fanout", "--rate", "0"},
-		{"fanout", "--channel", "bbo"},
-		{"fanout", "--format", "xml"},
-		{"sse", "fanout", "--stream", "-1s"},
-		{"sse", "fanout", "--gzip", "--stream", "0"},
+		{"ws-fanout", "--shape", "round"},
+		{"ws-fanout", "--clients", "0"},
+		{"ws-fanout", "--clients", "30000"},
+		{"ws-fanout", "--each", "300"},
+		{"ws-fanout", "--rate", "0"},
+		{"ws-fanout", "--channel", "bbo"},
+		{"ws-fanout", "--format", "xml"},
+		{"ws-fanout", "--stages", "5s"},
+		{"ws-fanout", "--count", "5", "--floor"},
+		{"ws-fanout", "--system", "half"},
+		{"ws-fanout", "--system", "all", "--cpuprofile", "x"},
+		{"sse-fanout", "--stream", "-1s"},
+		{"sse-fanout", "--gzip", "--stream", "0"},
+		{"burst", "--times", "1"},
+		{"burst", "--edge", "tcp"},
+		{"slow", "--share", "1"},
+		{"slow", "--share", "NaN"},
+		{"storm", "--clients", "20000"},
+		{"storm", "--deadline", "0"},
+		{"idle", "--settle", "0"},
+		{"idle", "--ws", "ws://127.0.0.1:1"},
+		{"flow", "--window", "0"},
 	} {
 		root := rootCommand()
-		root.SetArgs(args)
-		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "--") {
-			t.Errorf("%v: %v", args, err)
+		root.SetArgs(append(args, "--quiet"))
+		err := root.ExecuteContext(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "--") || exitCode(err) != 2 {
+			t.Errorf("%v: %v, exit code %d", args, err, exitCode(err))
 		}
 	}
 }
 
-func TestMemory(t *testing.T) {
+func TestIdle(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
-	var r struct{ After, Before int64 }
-	bench(t, &r, "memory", "--clients", "50", "--settle", "200ms")
-	if r.After <= 0 || r.Before <= 0 {
-		t.Errorf("%+v", r)
+	for _, args := range [][]string{{"--edge", "ws"}, {"--edge", "sse", "--topics", "1", "--each", "1"}} {
+		r := bench(t, append([]string{"idle", "--clients", "50", "--settle", "200ms", "--repeat", "2"}, args...)...)
+		has(t, r, "rss", "goroutines", "connect/s")
 	}
 }
 
-func TestFairness(t *testing.T) {
+func TestSlow(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
-	for _, how := range []string{"--no-read=false", "--no-read"} {
-		var r struct{ Free, Stopped []struct{ Messages int } }
-		out := bench(t, &r, "fairness", how, "--clients", "20", "--topics", "10", "--each", "3", "--rate", "200", "--settle", "200ms", "--duration", "300ms", "--repeat", "1")
-		if len(r.Free) != 1 || len(r.Stopped) != 1 || r.Stopped[0].Messages == 0 {
-			t.Errorf("%s", out)
+	for _, how := range []string{"--stop=false", "--stop"} {
+		r := bench(t, "slow", how, "--clients", "20", "--topics", "10", "--each", "3", "--rate", "200", "--settle", "200ms", "--duration", "300ms", "--repeat", "1")
+		has(t, r, "normal_p99", "disturbed_p99", "delivered/s")
+	}
+}
+
+func TestBurst(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	for _, args := range [][]string{{"--edge", "ws"}, {"--edge", "sse", "--each", "3"}} {
+		r := bench(t, append([]string{
+			"burst", "--clients", "20", "--topics", "10", "--each", "3", "--rate", "300", "--before", "500ms", "--for", "500ms", "--after", "1s", "--repeat", "1",
+		}, args...)...)
+		has(t, r, "normal_p99", "disturbed_p99")
+		if sent := r.Rows[0].Measure("sent/s").Value(); sent < 700 { // 300 for 1.5 s and 3,000 for 0.5 s
+			t.Errorf("%v messages/s", sent)
 		}
 	}
 }
@@ -158,32 +190,27 @@ func TestStorm(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
 	f := func(args ...string) {
 		t.Helper()
-		var r struct{ Served int }
-		bench(t, &r, append(args, "--clients", "50", "--topics", "10", "--rate", "300")...)
-		if r.Served != 50 {
-			t.Errorf("%d of 50 clients served", r.Served)
+		r := bench(t, append([]string{"storm", "--clients", "50", "--topics", "10", "--rate", "300", "--before", "300ms", "--repeat", "1"}, args...)...)
+		if served := r.Rows[0].Measure("served").Value(); served != 50 {
+			t.Errorf("%v of 50 clients served", served)
 		}
+		has(t, r, "recovery")
 	}
-	f("storm", "--each", "5", "--channel", "trades")
-	f("storm", "--each", "5", "--channel", "book")
-	f("sse", "storm", "--each", "1", "--stream", "0")
-	f("sse", "storm", "--each", "2")
+	f("--each", "5", "--channel", "trades")
+	f("--each", "5", "--channel", "book")
+	f("--each", "5", "--system", "all")
+	f("--edge", "sse", "--each", "1", "--stream", "0")
+	f("--edge", "sse", "--each", "2", "--stream", "250ms")
+	f("--edge", "sse", "--each", "2", "--system", "all")
 }
 
 func TestFlow(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
-	var r struct{ Rows []struct{ Old int } }
-	bench(t, &r, "flow", "--pause", "1500ms", "--after", "500ms", "--window", "16384")
-	if len(r.Rows) != 3 || r.Rows[0].Old == 0 {
-		t.Errorf("%+v", r)
+	r := bench(t, "flow", "--pause", "1500ms", "--after", "500ms", "--window", "16384")
+	if len(r.Rows) != 3 {
+		t.Errorf("%d rows", len(r.Rows))
 	}
-}
-
-func TestSoak(t *testing.T) {
-	t.Parallel() // it sleeps most of the time
-	var r struct{ Formats []struct{ Verified int } }
-	bench(t, &r, "soak", "--clients", "4", "--each", "20", "--duration", "2s")
-	if len(r.Formats) != 2 || r.Formats[0].Verified == 0 || r.Formats[1].Verified == 0 {
-		t.Errorf("%+v", r)
+	if old := r.Rows[0].Measure("old_bytes").Value(); old == 0 {
+		t.Error("nothing was old after a pause")
 	}
 }
