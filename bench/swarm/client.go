@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"encoding/binary"
 	"errors"
@@ -26,6 +27,7 @@ type client struct {
 	part    []byte   // of a frame, or of the head of the answer, that has not arrived in full
 	stream  stream   // of events, when that is what the swarm reads
 	place   uint64   // of its newest event in the log
+	tunnel  *tunnel  // nil without TLS
 }
 
 // state is how far a connection has come.
@@ -42,48 +44,49 @@ const (
 
 const retryAfter = 100 * time.Millisecond
 
-// open makes connections, as many at a time as is wanted.
+// open makes connections, as many at a time and a second as is wanted.
 func (s *Swarm) open() {
+	if s.gaveUp != nil {
+		return
+	}
 	for len(s.later) > 0 && time.Now().After(s.later[0].retry) {
 		s.waiting, s.later = append(s.waiting, s.later[0]), s.later[1:]
 	}
-	for len(s.waiting) > 0 && (s.atOnce == 0 || s.opening < s.atOnce) {
+	for len(s.waiting) > 0 && (s.atOnce == 0 || s.opening < s.atOnce) && s.wait(time.Now()) == 0 {
 		c := s.waiting[len(s.waiting)-1]
 		s.waiting = s.waiting[:len(s.waiting)-1]
 		s.opening++
+		s.attempts++
 		if err := s.dial(c); err != nil {
 			s.fail(c, err)
 		}
 	}
 }
 
-// ipBindAddressNoPort has the kernel choose the port when it knows the destination, so that ports are unique per pair of
-// addresses only. Package syscall does not name it.
-const ipBindAddressNoPort = 24
-
-func (s *Swarm) dial(c *client) error {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("socket: %w", err)
+// wait is how long it is until the next connection may be made, of so many a second.
+func (s *Swarm) wait(now time.Time) time.Duration {
+	if s.perSecond <= 0 {
+		return 0
 	}
-	c.fd, c.state, c.part = fd, connecting, nil
-	if err := errors.Join(
-		syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1),
-		syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
-		syscall.Bind(fd, &syscall.SockaddrInet4{Addr: s.source}),
-	); err != nil {
-		return fmt.Errorf("bind: %w", err)
-	}
-	if err := syscall.Connect(fd, s.addr); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
-		return fmt.Errorf("connect: %w", err)
-	}
-	return s.watch(fd, c.index, syscall.EPOLLOUT, syscall.EPOLL_CTL_ADD)
+	due := time.Duration(float64(s.attempts) / s.perSecond * float64(time.Second))
+	return max(0, due-now.Sub(s.begun))
 }
 
-// fail ends an attempt to connect, and tries again after a pause.
+// How long the swarm tries in vain: to connect to a server from which nothing comes, and to get for any client what it asks for.
+const (
+	unheard = 3 * time.Second
+	unready = 5 * time.Second
+)
+
+// fail ends an attempt to connect, and tries again after a pause, unless there is no hope.
 func (s *Swarm) fail(c *client, err error) {
 	s.failures++
 	s.why = err.Error()
+	var h *hopeless
+	tried := time.Since(s.begun)
+	if errors.As(err, &h) || !s.heardOf && tried > unheard || s.readyAt.IsZero() && tried > unready {
+		s.gaveUp = err
+	}
 	s.drop(c)
 	s.again(c)
 }
@@ -130,7 +133,7 @@ func (s *Swarm) event(c *client, events uint32) {
 	case c.state == closed:
 	case c.state == connecting:
 		if err := s.connected(c); err != nil {
-			s.fail(c, err)
+			s.fail(c, c.cause(err))
 		}
 	case events&(syscall.EPOLLIN|syscall.EPOLLHUP|syscall.EPOLLERR) != 0:
 		s.read(c)
@@ -140,14 +143,17 @@ func (s *Swarm) event(c *client, events uint32) {
 // connected sends the request.
 func (s *Swarm) connected(c *client) error {
 	if n, err := syscall.GetsockoptInt(c.fd, syscall.SOL_SOCKET, syscall.SO_ERROR); err != nil || n != 0 {
-		return fmt.Errorf("connect: %w", errors.Join(err, syscall.Errno(n)))
+		return explain(fmt.Errorf("connect: %w", cmp.Or(err, error(syscall.Errno(n)))))
 	}
 	if err := s.watch(c.fd, c.index, syscall.EPOLLIN, syscall.EPOLL_CTL_MOD); err != nil {
 		return err
 	}
 	c.state = upgrading
 	b := s.dialect.request(s.buf[:0], c)
-	b = append(append(b, "\r\nHost: "...), s.hostport...)
+	b = append(append(b, "\r\nHost: "...), s.goal.host...)
+	if s.cfg.Token != "" {
+		b = append(append(b, "\r\nAuthorization: Bearer "...), s.cfg.Token...)
+	}
 	return write(c, append(b, "\r\n\r\n"...))
 }
 
@@ -183,12 +189,13 @@ func (s *Swarm) read(c *client) {
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EINTR):
 		return
 	case err != nil:
-		s.ended(c, fmt.Errorf("read: %w", err))
+		s.ended(c, c.cause(fmt.Errorf("read: %w", err)))
 		return
 	case n == 0:
-		s.ended(c, errors.New("the server has hung up"))
+		s.ended(c, c.hungUp(s.buf[:have]))
 		return
 	}
+	s.heardOf = true
 	if s.measuring {
 		s.report.Bytes += int64(n)
 	}
@@ -207,22 +214,38 @@ func (s *Swarm) read(c *client) {
 	}
 }
 
+// hungUp is why the server has ended a connection, when rest is all that it said last.
+func (c *client) hungUp(rest []byte) error {
+	why := errors.New("the server has hung up")
+	if c.state == upgrading {
+		if len(rest) > 0 {
+			return cmp.Or(refusal(rest), why)
+		}
+		why = errors.New("the server has hung up without an answer: is it the right port, and is TLS wanted there or not?")
+	}
+	return c.cause(why)
+}
+
 // answered takes the head of the answer to the request, if all of it is there, and returns what follows it.
 func (s *Swarm) answered(c *client, b []byte) (rest []byte, err error) {
-	status := []byte("HTTP/1.1 101 ")
+	status := []byte(" 101 ")
 	if s.streams != nil {
-		status = []byte("HTTP/1.1 200 ")
+		status = []byte(" 200 ")
 	}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	switch {
-	case end < 0:
-		c.part = append(c.part[:0], b...)
-		return nil, nil
-	case !bytes.HasPrefix(b, status):
-		return nil, fmt.Errorf("refused: %.60q", b)
+	case end >= 0 && bytes.HasPrefix(b, []byte("HTTP/1.")) && bytes.HasPrefix(b[min(8, end):], status):
+		c.state, c.part = greeting, nil
+		return b[end+4:], s.dialect.opened(c, b[:end+2])
+	case end >= 0:
+		if err = refusal(b); err != nil {
+			return nil, err
+		}
+	case len(b) > maxRefusal:
+		return nil, &hopeless{fmt.Errorf("no answer of HTTP: %.60q", b)}
 	}
-	c.state, c.part = greeting, nil
-	return b[end+4:], s.dialect.opened(c, b[:end+2])
+	c.part = append(c.part[:0], b...)
+	return nil, nil
 }
 
 // take looks at what has come behind the head.

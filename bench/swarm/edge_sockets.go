@@ -13,7 +13,11 @@ import (
 type edgeSockets struct{ s *Swarm }
 
 func (d edgeSockets) request(b []byte, _ *client) []byte {
-	b = append(b, "GET /v1/ws HTTP/1.1"+upgrade+"\r\nSec-WebSocket-Protocol: "...)
+	path := d.s.path
+	if path == "" || path == "/" {
+		path = "/v1/ws"
+	}
+	b = append(append(append(b, "GET "...), path...), " HTTP/1.1"+upgrade+"\r\nSec-WebSocket-Protocol: "...)
 	if d.s.cfg.JSON {
 		b = append(b, wire.SubprotocolJSON...)
 	} else {
@@ -84,7 +88,11 @@ func (d edgeSockets) acknowledged(c *client, b []byte) error {
 	if err := wire.DecodeJSON(b, func([]byte) *market.Instrument { return nil }, &m); err != nil {
 		return fmt.Errorf("%.100s: %w", b, err)
 	}
-	if m.Kind != wire.KindAck || len(m.Ack.Errs) > 0 {
+	if m.Kind == wire.KindAck && len(m.Ack.Errs) > 0 {
+		e := &m.Ack.Errs[0]
+		return fmt.Errorf("refused: %s of %s: %s: %s", e.Channel, e.Sym, e.Code, e.Msg)
+	}
+	if m.Kind != wire.KindAck {
 		return fmt.Errorf("refused: %.200s", b)
 	}
 	for i := range m.Ack.OK {

@@ -9,6 +9,7 @@ import (
 	"math/bits"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // edgeStreams is the event streams of our public edge.
@@ -16,7 +17,8 @@ type edgeStreams struct{ s *Swarm }
 
 // request asks for the client's topics' trades, from the place on that it has come to, if it has.
 func (d edgeStreams) request(b []byte, c *client) []byte {
-	b = append(b, "GET /v1/sse/trades?symbols="...)
+	b = append(append(b, "GET "...), strings.TrimSuffix(d.s.path, "/")...)
+	b = append(b, "/v1/sse/trades?symbols="...)
 	for i, t := range c.topics {
 		if i > 0 {
 			b = append(b, ',')
@@ -37,11 +39,12 @@ func (d edgeStreams) request(b []byte, c *client) []byte {
 // opened begins with the stream's body. The hello comes next.
 func (d edgeStreams) opened(c *client, head []byte) error {
 	c.place = 0
-	if !bytes.Contains(head, []byte("Transfer-Encoding: chunked\r\n")) {
+	head = bytes.ToLower(head) // some proxies send it so
+	if !bytes.Contains(head, []byte("transfer-encoding: chunked\r\n")) {
 		return fmt.Errorf("a body without chunks: %.200q", head)
 	}
 	var inflate func([]byte) ([]byte, error)
-	if bytes.Contains(head, []byte("Content-Encoding: gzip\r\n")) {
+	if bytes.Contains(head, []byte("content-encoding: gzip\r\n")) {
 		inflate = d.s.inflateChunk
 	}
 	if d.s.cfg.Deflate != (inflate != nil) {

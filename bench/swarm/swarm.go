@@ -6,14 +6,16 @@
 package swarm
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
+	"net/netip"
 	"runtime"
-	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,12 +29,15 @@ import (
 // Name is the part's, for proc.Start.
 const Name = "swarm"
 
-// MaxClients is how many fit into a process, whose open files are limited to 20,000.
-const MaxClients = 9_500
+// MaxClients is how many fit into a process, whose open files are limited to 20,000; MaxSecureClients is how many do with TLS.
+const (
+	MaxClients       = 9_500
+	MaxSecureClients = 6_000
+)
 
 // Config says which clients there are. A client's topics are a random choice that depends on Seed and its number alone.
 type Config struct {
-	Number   int // of the swarm: decides its source address, 127.0.1.(1+Number), and the numbers of its clients
+	Number   int // of the swarm: decides its source address on the loopback, 127.0.1.(1+Number)
 	Clients  int
 	First    int    // number of the first client
 	Protocol string // that the server speaks: "" for an edge's, of which SSE says which, or Floor
@@ -47,13 +52,18 @@ type Config struct {
 	Each     int           // that each client has
 	Seed     uint64
 	Acks     string // tell there what all clients have; needs one topic
+
+	Sources  []string // addresses that clients come from, in turn; without any the kernel chooses, but for the loopback of IPv4
+	Token    string   // a bearer's
+	Insecure bool     // take any certificate
 }
 
 // Connect is the argument of connect and of failover.
 type Connect struct {
-	Addr     string
-	AtOnce   int // connections being made at a time; 0 is no limit
-	Deadline time.Duration
+	Addr      string  // HOST:PORT, or a URL: ws, wss, http or https
+	AtOnce    int     // connections being made at a time; 0 is no limit
+	PerSecond float64 // connections being begun; 0 is no limit
+	Deadline  time.Duration
 }
 
 // Connected is the answer to connect.
@@ -106,7 +116,7 @@ type Swarm struct {
 	streams streams // nil for WebSocket
 	adopts  bool    // the first message of a topic says where it begins
 	symbols symbols
-	source  [4]byte
+	sources []netip.Addr
 	epoll   int
 	pipe    [2]int        // a command waits when it can be read
 	do      chan func()   // room for one
@@ -118,16 +128,24 @@ type Swarm struct {
 	arrived []int  // how many clients have message i, at i modulo the length
 	all     uint64 // how many messages every client has
 
-	addr     *syscall.SockaddrInet4
-	hostport string
-	waiting  []*client // to be connected
-	later    []*client // to be connected when their pause is over, the first one first
-	opening  int       // being connected
-	atOnce   int
-	ready    int
-	readyAt  time.Time
-	failover bool // those whose connection ends connect again
-	paused   bool // nothing is read
+	goal      *goal
+	path      string    // goal's
+	waiting   []*client // to be connected
+	later     []*client // to be connected when their pause is over, the first one first
+	opening   int       // being connected
+	atOnce    int
+	perSecond float64
+	begun     time.Time // when the goal was set
+	attempts  int       // since then
+	heardOf   bool      // something has ever come from a server
+	gaveUp    error     // why no more connections are made
+	ready     int
+	readyAt   time.Time
+	failover  bool // those whose connection ends connect again
+	paused    bool // nothing is read
+
+	life    context.Context // of the tunnels
+	tunnels sync.WaitGroup
 
 	inflated map[string][]byte // of compressed messages, which are the same for all clients
 	known    map[string]*known // of event streams' text, by itself
@@ -152,7 +170,9 @@ type Swarm struct {
 
 // Serve is the child: it does what it is asked until the input ends.
 func Serve(in io.Reader, out io.Writer) error {
-	s := &Swarm{do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), spare: NewHistogram(), total: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
+	life, hangUp := context.WithCancel(context.Background())
+	defer hangUp()
+	s := &Swarm{life: life, do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), spare: NewHistogram(), total: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
 	handlers := proc.Handlers{
 		"start": proc.Handle(func(cfg Config) (any, error) {
 			if err := s.start(cfg); err != nil {
@@ -183,6 +203,8 @@ func Serve(in io.Reader, out io.Writer) error {
 	close(s.do)
 	s.nudge()
 	<-s.dead
+	hangUp()
+	s.tunnels.Wait()
 	return errors.Join(err, s.failed)
 }
 
@@ -209,7 +231,13 @@ func (s *Swarm) ask(f func()) error {
 func (s *Swarm) nudge() { _, _ = syscall.Write(s.pipe[1], []byte{0}) } // a full pipe has been heard
 
 func (s *Swarm) start(cfg Config) (err error) {
-	s.cfg, s.source = cfg, [4]byte{127, 0, 1, byte(1 + cfg.Number)}
+	s.cfg = cfg
+	if s.sources, err = cfg.parseSources(); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("the token has characters that no header may have")
+	}
 	if err := s.speak(); err != nil {
 		return err
 	}
@@ -259,7 +287,7 @@ func (s *Swarm) loop() error {
 	defer s.closeAll()
 	events := make([]syscall.EpollEvent, 512)
 	for {
-		n, err := syscall.EpollWait(s.epoll, events, 100)
+		n, err := syscall.EpollWait(s.epoll, events, s.patience())
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			return fmt.Errorf("epoll_wait: %w", err)
 		}
@@ -276,6 +304,18 @@ func (s *Swarm) loop() error {
 		}
 		s.open()
 	}
+}
+
+// patience is how long the loop waits for something to happen, in ms.
+func (s *Swarm) patience() int {
+	const most = 100
+	if len(s.waiting) == 0 || s.gaveUp != nil {
+		return most
+	}
+	if wait := s.wait(time.Now()); wait > 0 {
+		return min(most, int(wait.Milliseconds())+1)
+	}
+	return most // somebody must be ready first
 }
 
 // commands does what has been asked for, and nothing else while the swarm is paused; false when the end was.
@@ -314,13 +354,13 @@ func (s *Swarm) closeAll() {
 
 // connect makes all connections and waits until every client is ready.
 func (s *Swarm) connect(arg Connect) (any, error) {
-	addr, err := address(arg.Addr)
+	goal, err := s.cfg.aim(s.life, arg.Addr)
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Now()
 	if err := s.ask(func() {
-		s.addr, s.hostport, s.atOnce = addr, arg.Addr, arg.AtOnce
+		s.head(goal, &arg, begin)
 		s.waiting = append(s.waiting, s.clients...)
 	}); err != nil {
 		return nil, err
@@ -328,14 +368,21 @@ func (s *Swarm) connect(arg Connect) (any, error) {
 	return s.await(begin, arg.Deadline)
 }
 
+// head sets where clients go from now on.
+func (s *Swarm) head(to *goal, arg *Connect, now time.Time) {
+	s.goal, s.path, s.atOnce, s.perSecond = to, to.path, arg.AtOnce, arg.PerSecond
+	s.begun, s.attempts, s.gaveUp = now, 0, nil
+}
+
 // prepare has the clients go to another server, all at once, when their connection ends, and ask it for what they miss.
 func (s *Swarm) prepare(arg Connect) (any, error) {
-	addr, err := address(arg.Addr)
+	goal, err := s.cfg.aim(s.life, arg.Addr)
 	if err != nil {
 		return nil, err
 	}
 	return nil, s.ask(func() {
-		s.addr, s.hostport, s.atOnce, s.failover = addr, arg.Addr, arg.AtOnce, true
+		s.head(goal, &arg, time.Now())
+		s.failover = true
 	})
 }
 
@@ -353,28 +400,20 @@ func (s *Swarm) settled(arg Settled) (any, error) {
 func (s *Swarm) await(begin time.Time, limit time.Duration) (any, error) {
 	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		var c Connected
+		var gaveUp error
 		if err := s.ask(func() {
+			gaveUp = s.gaveUp
 			c = Connected{Ready: s.ready, Failures: s.failures, Why: s.why, Elapsed: s.readyAt.Sub(begin)}
 		}); err != nil {
 			return nil, err
+		}
+		if gaveUp != nil && c.Ready < len(s.clients) {
+			return nil, gaveUp
 		}
 		if c.Ready == len(s.clients) || time.Now().After(deadline) {
 			return c, nil
 		}
 	}
-}
-
-func address(s string) (*syscall.SockaddrInet4, error) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return nil, err
-	}
-	ip := net.ParseIP(host).To4()
-	n, err := strconv.Atoi(port)
-	if ip == nil || err != nil {
-		return nil, fmt.Errorf("%q is not an IPv4 address with a port", s)
-	}
-	return &syscall.SockaddrInet4{Port: n, Addr: [4]byte(ip)}, nil
 }
 
 func (s *Swarm) begin() {

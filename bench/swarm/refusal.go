@@ -1,0 +1,47 @@
+package swarm
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/tickwire/tickwire/pkg/wire"
+)
+
+// maxRefusal is how much of a refusal is waited for.
+const maxRefusal = 8 << 10
+
+// refusal reads an answer of HTTP that is not the one that was hoped for; nil when the rest of its body is worth waiting for.
+func refusal(b []byte) error {
+	r, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), nil)
+	if err != nil {
+		return &hopeless{fmt.Errorf("no answer of HTTP: %.60q", b)}
+	}
+	body, err := io.ReadAll(r.Body)
+	if errors.Is(err, io.ErrUnexpectedEOF) && len(b) < maxRefusal {
+		return nil
+	}
+	err = errors.New(refused(r, body))
+	switch {
+	case r.StatusCode == http.StatusRequestTimeout, r.StatusCode == http.StatusTooManyRequests, r.StatusCode >= 500,
+		bytes.Contains(body, []byte(wire.CodeUnknownSymbol)): // which may not have come there yet
+		return err
+	}
+	return &hopeless{err}
+}
+
+// refused says how it was refused: the status, and the body's first line.
+func refused(r *http.Response, body []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
+	switch to := r.Header.Get("Location"); {
+	case to != "":
+		line = "go to " + to
+	case line == "":
+		return "refused: " + r.Status
+	}
+	return fmt.Sprintf("refused: %s: %.300s", r.Status, strings.TrimSpace(line))
+}
