@@ -51,6 +51,7 @@ var Kinds = []Kind{
 	{"edge_p99", "ms", Lower, false, latencyNoise, "99 of 100 took at most so long"},
 	{"normal_p99", "ms", Lower, false, latencyNoise, "p99 of the undisturbed part of the run"},
 	{"disturbed_p99", "ms", Lower, false, latencyNoise, "p99 of the disturbed part of the run"},
+	{"slowdown", "×", Lower, false, tailNoise, "disturbed_p99 over normal_p99"},
 	{"recovery", "s", Lower, false, tailNoise, "until all was as before the disturbance"},
 	{"in_kernel", "B", Neither, false, latencyNoise, "in the client's kernel when it went on"},
 	{"in_queue", "B", Lower, false, latencyNoise, "that the client had read and not handled, at most"},

@@ -50,6 +50,7 @@ type Row struct {
 	Measures []Measure `json:"measures"`
 	Series   []Series  `json:"series,omitempty"`
 	Latency  []Point   `json:"latency,omitempty"` // of all runs together
+	Goals    []Goal    `json:"goals,omitempty"`
 	Notes    []string  `json:"notes,omitempty"`
 }
 

@@ -62,6 +62,9 @@ func (r *Row) table(b *strings.Builder) {
 	if runs == 1 {
 		b.WriteString("  One run says nothing of the noise.\n")
 	}
+	for _, g := range r.Goals {
+		paragraph(b, "  ", g.String())
+	}
 	for _, n := range r.Notes {
 		paragraph(b, "  note: ", n)
 	}

@@ -110,6 +110,7 @@ func (c *BurstConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 	all := t.measures(m)
 	all["normal_p99"], all["recovery"] = ms(b.normal, 99), b.settle(c).Seconds()
 	all["disturbed_p99"] = ms(b.disturbed, 99)
+	all["slowdown"] = all["disturbed_p99"] / max(1e-3, all["normal_p99"])
 	row.Record(all)
 	t.notes(row, all)
 	return m.end()

@@ -358,7 +358,7 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 func (v *variant) record(st *stage, m *rig, system, base *meter) {
 	all := system.measures(m)
 	all["connect/s"], all["failed_connects"] = connectRate(m.connected), float64(m.connected.Failures)
-	if v.c.Shape != Saturated {
+	if v.c.Shape != Saturated && !m.looks {
 		all["offered/s"] = v.c.offered(v.clients, st.rate)
 	}
 	if base != nil {

@@ -23,6 +23,7 @@ type rig struct {
 	pub    *proc.Proc             // the publisher; the edge alone, and the floor, are fed by hand and so are this process too
 	system *deployment.Deployment // nil when the publisher is the server
 	pid    int                    // of the server; 0 when it can't be looked at
+	looks  bool                   // at a market that runs already: nothing is published
 	addr   string
 	swarms []*proc.Proc
 	counts []int // clients of each swarm
@@ -70,7 +71,7 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 			return nil, err
 		}
 		l.aim(&cfg, m.system)
-		m.pid = m.system.PID
+		m.pid, m.looks = m.system.PID, cfg.Kind == target.None
 	}
 	var started target.Started
 	if m.pub, started, err = startTarget(ctx, cfg); err != nil {
@@ -459,6 +460,11 @@ func (t *meter) measures(m *rig) map[string]float64 {
 		"bytes": float64(t.sum.Bytes) / updates,
 	}
 	report.Latencies(all, t.ages)
+	all["publisher_lag"] = float64(t.late.Microseconds()) / 1000
+	t.faults.measures(all)
+	if m.looks {
+		aged(all)
+	}
 	if m.pid > 0 {
 		all["cpu"], all["busy"] = t.perUpdate(), 100*t.server.CPU.Seconds()/t.seconds
 		all["switches"], all["rss"] = 1000*float64(t.server.Switches)/updates, float64(t.rss)/(1<<20)
@@ -476,10 +482,21 @@ func (t *meter) measures(m *rig) map[string]float64 {
 		busiest = max(busiest, c.CPU.Seconds()/t.seconds)
 		wait = max(wait, c.Wait.Seconds()/max(1e-9, (c.CPU+c.Wait).Seconds()))
 	}
-	all["publisher_lag"] = float64(t.late.Microseconds()) / 1000
 	all["client_cpu"], all["client_busy"], all["client_wait"] = 1e6*cpu/messages, 100*busiest, 100*wait
-	t.faults.measures(all)
 	return all
+}
+
+// aged makes what was measured of somebody else's market what it is: nobody knows when its messages were meant to be sent, and
+// how many there were. Their age is against the event's own time, by the clock of who made it.
+func aged(all map[string]float64) {
+	for from, to := range map[string]string{"p50": "age_p50", "p99": "age_p99", "max": "age_max"} {
+		if v, ok := all[from]; ok {
+			all[to] = v
+		}
+	}
+	for _, name := range []string{"sent/s", "p50", "p90", "p99", "p99.9", "p99.99", "max", "publisher_lag", "missing"} {
+		delete(all, name)
+	}
 }
 
 // notes says when the clients may have been the bottleneck, once for a row. What the publisher puts together on purpose is not

@@ -130,6 +130,7 @@ func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *
 	}
 	all := disturbed.measures(m)
 	all["normal_p99"], all["disturbed_p99"], all["cut_off"] = ms(normal.ages, 99), ms(disturbed.ages, 99), float64(cut)
+	all["slowdown"] = all["disturbed_p99"] / max(1e-3, all["normal_p99"])
 	if m.pid > 0 {
 		all["rss_growth"] = float64(growth) / (1 << 20)
 	}

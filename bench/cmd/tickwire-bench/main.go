@@ -36,7 +36,7 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(latencyCommand(), alertsCommand(), soakCommand(), compareCommand(), serveCommand(), peerCommand())
+	root.AddCommand(latencyCommand(), alertsCommand(), soakCommand(), suiteCommand(), compareCommand(), serveCommand(), peerCommand())
 	root.AddCommand(lightCommands()...)
 	return strict(root)
 }
