@@ -10,7 +10,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies fuzz bench gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies fuzz bench bench-html gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 
 bench: ## both edges under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (6 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
+
+bench-html: ## the reports' pages in Chromium without network: all plots drawn, nothing asked for, no error (needs Chromium; it must not skip)
+	TICKWIRE_CHROMIUM=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestHTML ./bench/report
 
 suite: ## the same at full length, with goals (25 minutes; bench/RESULTS.md says on what machine)
 	$(GO) run ./bench/cmd/tickwire-bench suite

@@ -237,7 +237,10 @@ func (c *Comparison) notes() (all []string) {
 		notes := slices.Clone(r.Notes)
 		for j := range r.Rows {
 			for _, n := range r.Rows[j].Notes {
-				notes = append(notes, n+in(&r.Rows[j]))
+				if name := r.Rows[j].Name; name != "" {
+					n = name + ": " + n
+				}
+				notes = append(notes, n)
 			}
 		}
 		for _, n := range notes {
