@@ -10,14 +10,15 @@ import (
 )
 
 func compareCommand() *cobra.Command {
-	failIf := ""
+	failIf, html := "", ""
 	cmd := &cobra.Command{
 		Use:   "compare FIRST.json OTHER.json…",
 		Short: "Reports of a scenario beside the first of them: ratios, and whether the noise explains them",
 		Long: `Compares reports that scenarios wrote by --json: another build, other settings, or another system. Each measure is better, worse or
 the same as in the first report; it is the same where the difference is less than what another run of the same may show with a probability of 95 %
-(the noise, from the spread of the runs, and not less than what a shared machine drifts by). Of reports of one run each nothing can be said.`,
-		Args: cobra.MinimumNArgs(2),
+(the noise, from the spread of the runs, and not less than what a shared machine drifts by). Of reports of one run each nothing can be said.
+With one report and --html, it is written as a page.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			conditions, err := report.ParseRatioConditions(failIf)
 			if err != nil {
@@ -27,6 +28,12 @@ the same as in the first report; it is the same where the difference is less tha
 			if err != nil {
 				return err
 			}
+			if len(reports) == 1 {
+				if html == "" || failIf != "" {
+					return fmt.Errorf("%w: there is nothing to compare %s with", report.ErrUsage, files[0])
+				}
+				return writePage(html, reports[0].HTML)
+			}
 			c, err := report.Compare(files, reports)
 			if err != nil {
 				return err
@@ -34,9 +41,14 @@ the same as in the first report; it is the same where the difference is less tha
 			if _, err := io.WriteString(cmd.OutOrStdout(), c.Table()); err != nil {
 				return err
 			}
-			return failed(conditions.Check(c))
+			all := conditions.Check(c)
+			if err := writePage(html, func(out io.Writer) error { return c.HTML(out, all) }); err != nil {
+				return err
+			}
+			return failed(all)
 		},
 	}
+	cmd.Flags().StringVar(&html, "html", "", "write the comparison with plots over each other to `FILE`, a page that needs nothing else")
 	cmd.Flags().StringVar(&failIf, "fail-if", "", "exit with 1 if one of these `CONDITIONS` is true: ratios to the first report such as 'p99>1.2,cpu>1.1', worse (anything is, by more than the noise), fault (anything that must be zero is not)")
 	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -24,8 +25,23 @@ func written(t *testing.T, scenario, name string, p99 ...float64) (file string) 
 	return file
 }
 
+// has looks for texts in a file.
+func has(t *testing.T, file string, texts ...string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(b), text) {
+			t.Errorf("%s has no %q", file, text)
+		}
+	}
+}
+
 func TestCompareCommand(t *testing.T) {
 	a, b, storm := written(t, "ws-fanout", "a.json", 10, 10, 10), written(t, "ws-fanout", "b.json", 15, 15, 15), written(t, "storm", "storm.json", 1)
+	page := filepath.Join(t.TempDir(), "page.html")
 	f := func(code int, want string, args ...string) {
 		t.Helper()
 		root := rootCommand()
@@ -44,6 +60,11 @@ func TestCompareCommand(t *testing.T) {
 	f(1, "1.50 times", a, b, "--fail-if", "p99>1.2")
 	f(2, "no measure", a, b, "--fail-if", "p98>1.2")
 	f(2, "storm.json of storm", a, storm)
-	f(2, "at least 2", a)
+	f(2, "nothing to compare", a)
+	f(2, "nothing to compare", a, "--fail-if", "worse", "--html", page)
+	f(0, "nil", a, "--html", page)
+	has(t, page, "the title", "p99")
+	f(1, "1.50 times", a, b, "--html", page, "--fail-if", "worse")
+	has(t, page, "The check failed", "1.50 times")
 	f(2, "no such file", a, "nowhere.json")
 }

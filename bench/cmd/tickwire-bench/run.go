@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -61,12 +63,14 @@ func strict(root *cobra.Command) *cobra.Command {
 // outcome is what is done with a report: flags that every scenario has.
 type outcome struct {
 	json   string
+	html   string
 	failIf string
 	quiet  bool
 }
 
 func (o *outcome) registerFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.json, "json", "", "write the report to `FILE`, for compare and other programs")
+	f.StringVar(&o.html, "html", "", "write the report with plots to `FILE`, a page that needs nothing else")
 	f.StringVar(&o.failIf, "fail-if", report.Faults+">0", "exit with 1 if one of these `CONDITIONS` is true, such as 'p99>5ms,delivered/s<90k,faults>0'; faults are gaps, losses and all else that must not be; '' never")
 	f.BoolVar(&o.quiet, "quiet", false, "print no table while it runs")
 }
@@ -118,7 +122,26 @@ func (o *outcome) finish(r *report.Report, out io.Writer) error {
 			return fmt.Errorf("--json: %w", err)
 		}
 	}
+	if err := writePage(o.html, r.HTML); err != nil {
+		return err
+	}
 	return failed(r.Failed)
+}
+
+// writePage writes a page to a file, if one is named.
+func writePage(file string, page func(io.Writer) error) error {
+	if file == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	err := page(&b)
+	if err == nil {
+		err = os.WriteFile(file, b.Bytes(), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("--html: %w", err)
+	}
+	return nil
 }
 
 // failed is the error of conditions that were true.

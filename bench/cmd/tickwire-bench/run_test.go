@@ -44,8 +44,8 @@ func scripted(t *testing.T, found map[string]float64, err error, args ...string)
 }
 
 func TestScenarioReports(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "a.json")
-	out, live, _, err := scripted(t, map[string]float64{"p99": 7, "gaps": 0}, nil, "ws-fanout", "--json", file, "--clients", "10,20", "--token", "hush", "--floor=false", "--shape", "it's one")
+	file, page := filepath.Join(t.TempDir(), "a.json"), filepath.Join(t.TempDir(), "a.html")
+	out, live, _, err := scripted(t, map[string]float64{"p99": 7, "gaps": 0}, nil, "ws-fanout", "--json", file, "--html", page, "--clients", "10,20", "--token", "hush", "--floor=false", "--shape", "it's one")
 	if err != nil || !strings.Contains(out, "the title") || !strings.Contains(out, "No faults") || !strings.Contains(live, "run 1") {
 		t.Errorf("%v\n%s\n%s", err, out, live)
 	}
@@ -56,6 +56,7 @@ func TestScenarioReports(t *testing.T) {
 	if want := `tickwire-bench ws-fanout --clients 10,20 --floor=false --shape 'it'\''s one' --token …`; r.Command != want || r.Scenario != "ws-fanout" || r.Machine.Cores == 0 || len(r.Phases) != 1 {
 		t.Errorf("%+v", r)
 	}
+	has(t, page, "the title", "--clients 10,20")
 	if got := fmt.Sprint(r.Settings); got != "[{clients 10,20} {floor false} {shape it's one}]" {
 		t.Error(got)
 	}
