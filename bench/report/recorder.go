@@ -121,7 +121,7 @@ func (r *Recorder) print(cells ...string) {
 }
 
 func (r *Recorder) line(cells ...string) {
-	widths := []int{8, 6, -14, 7, 12, 8, 8, 8, 7, 6, 7}
+	widths := []int{8, 6, -20, 7, 12, 8, 8, 8, 7, 6, 7}
 	var b strings.Builder
 	for i, c := range cells[:min(len(cells), len(widths))] {
 		pad := strings.Repeat(" ", max(0, max(widths[i], -widths[i])-utf8.RuneCountInString(c)))

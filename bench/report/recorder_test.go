@@ -16,26 +16,26 @@ func TestRecorder(t *testing.T) {
 		r.Phase("connect")
 		time.Sleep(1500 * time.Millisecond)
 		r.Sample(Sample{Clients: 1000, Delivered: math.NaN(), P50: math.NaN(), P99: math.NaN(), Max: math.NaN(), CPU: math.NaN()})
-		r.Phase("run 1 of a long name")
+		r.Phase("run 1 of a name that is long")
 		time.Sleep(65 * time.Second)
 		r.Sample(Sample{Clients: 1000, Sent: 50, Delivered: 501_223.4, P50: 0.412, P99: 12.345, Max: 1234, Faults: 3, CPU: 121.4, RSS: 54.2, Age: 7})
-		r.Phase("run 1 of a long name")
+		r.Phase("run 1 of a name that is long")
 		first := r.Take()
 		time.Sleep(40 * time.Second)
 		r.Sample(Sample{Clients: 1000, P50: 1, P99: math.Inf(1), RSS: 54, CPU: 0})
 		second := r.Take()
 		want := `
- elapsed  left  phase         clients delivered/s  p50 ms  p99 ms  max ms faults CPU %    MiB
+ elapsed  left  phase               clients delivered/s  p50 ms  p99 ms  max ms faults CPU %    MiB
     0.0s 1m40s  connect
-    1.5s 1m39s  connect          1000           -       -       -       -      0     -      -
-    1.5s 1m39s  run 1 of a lo…
-    1m7s   34s  run 1 of a lo…   1000     501,223   0.412    12.3   1,234      3   121     54
-   1m47s     -  run 1 of a lo…   1000           0       1       -       0      0     0     54
+    1.5s 1m39s  connect                1000           -       -       -       -      0     -      -
+    1.5s 1m39s  run 1 of a name tha…
+    1m7s   34s  run 1 of a name tha…   1000     501,223   0.412    12.3   1,234      3   121     54
+   1m47s     -  run 1 of a name tha…   1000           0       1       -       0      0     0     54
 `
 		if got := "\n" + out.String(); got != want {
 			t.Errorf("%s", got)
 		}
-		if want := []Phase{{"connect", 0, 1.5}, {"run 1 of a long name", 1.5, 106.5}}; !slices.Equal(r.Phases(), want) {
+		if want := []Phase{{"connect", 0, 1.5}, {"run 1 of a name that is long", 1.5, 106.5}}; !slices.Equal(r.Phases(), want) {
 			t.Errorf("%v", r.Phases())
 		}
 		f := func(in []Series, name string, at, values []float64) {

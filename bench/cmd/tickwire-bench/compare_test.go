@@ -25,8 +25,8 @@ func written(t *testing.T, scenario, name string, p99 ...float64) (file string) 
 	return file
 }
 
-// has looks for texts in a file.
-func has(t *testing.T, file string, texts ...string) {
+// holds looks for texts in a file.
+func holds(t *testing.T, file string, texts ...string) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -63,8 +63,8 @@ func TestCompareCommand(t *testing.T) {
 	f(2, "nothing to compare", a)
 	f(2, "nothing to compare", a, "--fail-if", "worse", "--html", page)
 	f(0, "nil", a, "--html", page)
-	has(t, page, "the title", "p99")
+	holds(t, page, "the title", "p99")
 	f(1, "1.50 times", a, b, "--html", page, "--fail-if", "worse")
-	has(t, page, "The check failed", "1.50 times")
+	holds(t, page, "The check failed", "1.50 times")
 	f(2, "no such file", a, "nowhere.json")
 }

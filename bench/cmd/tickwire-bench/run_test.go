@@ -56,7 +56,7 @@ func TestScenarioReports(t *testing.T) {
 	if want := `tickwire-bench ws-fanout --clients 10,20 --floor=false --shape 'it'\''s one' --token …`; r.Command != want || r.Scenario != "ws-fanout" || r.Machine.Cores == 0 || len(r.Phases) != 1 {
 		t.Errorf("%+v", r)
 	}
-	has(t, page, "the title", "--clients 10,20")
+	holds(t, page, "the title", "--clients 10,20")
 	if got := fmt.Sprint(r.Settings); got != "[{clients 10,20} {floor false} {shape it's one}]" {
 		t.Error(got)
 	}
