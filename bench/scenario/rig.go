@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -80,13 +79,13 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 	if m.system == nil {
 		m.pid = m.pub.Pid()
 	}
-	m.addr, m.watch = strings.TrimPrefix(strings.TrimPrefix(started.Addr, "ws://"), "http://"), proc.NewWatch(m.pid)
+	m.addr, m.watch = started.Addr, proc.NewWatch(m.pid)
 	first := 0
 	for i, n := range clients {
 		c := swarm.Config{
 			Number: i, Clients: n, First: first, Channel: l.Channel, JSON: l.Format == "json" && kind != target.Floor,
 			Deflate: l.Compress && kind != target.Floor, SSE: l.sse(), Rate: l.Stream, Topics: l.Topics, Symbols: cfg.Symbols, Base: started.Base,
-			Each: l.Each, Seed: l.Seed, Acks: started.Acks,
+			Each: l.Each, Seed: l.Seed, Acks: started.Acks, Token: l.Deployment.Token,
 		}
 		if kind == target.Floor {
 			c.Protocol = swarm.Floor
@@ -140,7 +139,10 @@ func startTarget(ctx context.Context, cfg target.Config) (*proc.Proc, target.Sta
 
 // connect connects the clients, and tells how long it took and how many attempts failed.
 func (m *rig) connect() (all swarm.Connected, err error) {
-	arg := swarm.Connect{Addr: m.addr, AtOnce: 200, Deadline: connectDeadline}
+	arg := swarm.Connect{Addr: m.addr, AtOnce: 200, PerSecond: m.load.ConnectRate / float64(len(m.swarms)), Deadline: connectDeadline}
+	if rate := m.load.ConnectRate; rate > 0 {
+		arg.Deadline += time.Duration(float64(m.clients()) / rate * float64(time.Second))
+	}
 	for _, p := range m.swarms {
 		if err := p.Send("connect", arg); err != nil {
 			return all, err
