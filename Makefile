@@ -2,6 +2,7 @@
 GO       ?= go
 CACHE    ?= $(CURDIR)/.cache
 LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CENTRIFUGO := github.com/centrifugal/centrifugo/v6@v6.9.1
 FUZZTIME ?= 10s
 SOAK     ?= 10m
 MODULES  := pkg services bench
@@ -10,7 +11,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies fuzz bench bench-html gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies rivals centrifugo fuzz bench bench-html gobench suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -52,6 +53,13 @@ webhook-verifiers: ## our webhooks verified by standardwebhooks, svix, stripe, o
 
 proxies: ## docs/proxies in nginx and haproxy, as an ordinary user: WebSocket, streams, REST, TLS, HTTP/2 (needs both, curl and Node)
 	TICKWIRE_PROXIES=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestProxies ./services/all
+
+rivals: ## the load on other servers: a real nats-server, and nginx with nchan (needs nats-server, nginx and libnginx-mod-nchan; they must not skip)
+	TICKWIRE_RIVALS=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run 'NATS|Nchan' ./bench/rivals
+
+centrifugo: ## the same on a real Centrifugo, built into CACHE (the Go module proxy and some minutes the first time)
+	GOBIN=$(CACHE)/bin GOWORK=off CGO_ENABLED=0 $(GO) install $(CENTRIFUGO)
+	TICKWIRE_CENTRIFUGO=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run Centrifugo ./bench/rivals
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz

@@ -88,7 +88,7 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 			Each: l.Each, Seed: l.Seed, Acks: started.Acks, Token: l.Deployment.Token,
 		}
 		if kind == target.Floor {
-			c.Protocol = swarm.Floor
+			c.Protocol = target.Floor
 		}
 		if l.Topics > 1 {
 			c.Acks = ""

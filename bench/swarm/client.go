@@ -28,6 +28,10 @@ type client struct {
 	stream  stream   // of events, when that is what the swarm reads
 	place   uint64   // of its newest event in the log
 	tunnel  *tunnel  // nil without TLS
+	pieces  []byte   // of a message that has not come in full
+	first   byte     // its opcode; 0 when there is none
+	held    []byte   // of an operation of NATS that has not
+	marks   []mark   // of Centrifugo, as the topics
 }
 
 // state is how far a connection has come.
@@ -289,7 +293,7 @@ func (s *Swarm) frames(c *client, b []byte) (rest []byte, err error) {
 				return nil, err
 			}
 		}
-		if err := s.frame(c, b[0]&0xF, payload, now); err != nil {
+		if err := s.frame(c, b[0], payload, now); err != nil {
 			return nil, err
 		}
 		b = b[head+n:]
@@ -331,16 +335,43 @@ func (s *Swarm) inflate(b []byte, missing string) ([]byte, error) {
 	return full, nil
 }
 
-func (s *Swarm) frame(c *client, opcode byte, payload []byte, now int64) error {
-	switch opcode {
+const final = 0x80 // the last frame of a message
+
+func (s *Swarm) frame(c *client, head byte, payload []byte, now int64) error {
+	switch opcode := head & 0xF; opcode {
 	case opText, opBinary:
+		if head&final == 0 || c.first != 0 {
+			return s.piece(c, head, payload, now)
+		}
 		return s.sockets.message(c, opcode, payload, now)
+	case 0:
+		return s.piece(c, head, payload, now)
 	case 8: // close
 		return fmt.Errorf("closed: %.100q", payload)
 	case 9: // ping
 		return send(c, 10, payload)
 	}
 	return nil
+}
+
+// piece takes a frame of a message that has several.
+func (s *Swarm) piece(c *client, head byte, payload []byte, now int64) error {
+	opcode := head & 0xF
+	switch {
+	case (opcode == 0) != (c.first != 0):
+		return fmt.Errorf("a frame of opcode %d out of turn", opcode)
+	case len(c.pieces)+len(payload) > len(s.buf)/2:
+		return errors.New("a message without end")
+	case opcode != 0:
+		c.first = opcode
+	}
+	c.pieces = append(c.pieces, payload...)
+	if head&final == 0 {
+		return nil
+	}
+	whole, opcode := c.pieces, c.first
+	c.pieces, c.first = nil, 0
+	return s.sockets.message(c, opcode, whole, now)
 }
 
 // run is a connection's beginning.

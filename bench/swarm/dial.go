@@ -163,6 +163,7 @@ const ipBindAddressNoPort = 24
 // dial begins a connection, which the loop will hear of.
 func (s *Swarm) dial(c *client) error {
 	c.fd, c.state, c.part, c.tunnel = -1, connecting, nil, nil
+	c.acks, c.pieces, c.first = 0, nil, 0
 	from, to, err := s.route(c)
 	if err != nil {
 		return err

@@ -1,6 +1,10 @@
 package swarm
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/tickwire/tickwire/bench/target"
+)
 
 // dialect is what is special about a kind of server: what a client asks it for, and what its answer means. One serves all
 // clients of a swarm; what is known of a client stands in the client. It is called for every message, and so allocates
@@ -41,25 +45,47 @@ const (
 // upgrade is the headers of a WebSocket's request, behind the request line.
 const upgrade = "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 
-// Floor is the protocol of target.Floor.
-const Floor = "floor"
-
 // speak chooses the dialect.
 func (s *Swarm) speak() error {
-	switch edge := (edgeSockets{s}); {
-	case s.cfg.Protocol == "" && s.cfg.SSE:
-		s.streams = edgeStreams{s}
-	case s.cfg.Protocol == "":
-		s.sockets = edge
-	case s.cfg.Protocol == Floor && s.cfg.SSE:
-		s.streams, s.adopts = floorStreams{edgeStreams{s}}, true
-	case s.cfg.Protocol == Floor:
-		s.sockets, s.adopts = floorSockets{edge}, true
-	default:
-		return fmt.Errorf("protocol %q is not known", s.cfg.Protocol)
+	s.adopts = s.cfg.Protocol != ""
+	other := rival{s}
+	for t := range s.symbols.names {
+		if s.adopts { // nobody tells the numbers, and so our publisher counts
+			s.symbols.insts[uint32(t)+1] = t
+		}
 	}
-	if s.dialect = s.sockets; s.sockets == nil {
+	if s.cfg.SSE {
+		switch s.cfg.Protocol {
+		case "":
+			s.streams = edgeStreams{s}
+		case target.Floor:
+			s.streams = floorStreams{edgeStreams{s}}
+		case target.Mercure:
+			s.streams = mercure{other}
+		case target.Nchan:
+			s.streams = nchanStreams{nchan{other}}
+		default:
+			return fmt.Errorf("protocol %q is not known to have event streams", s.cfg.Protocol)
+		}
 		s.dialect = s.streams
+		return nil
 	}
+	switch s.cfg.Protocol {
+	case "":
+		s.sockets = edgeSockets{s}
+	case target.Floor:
+		s.sockets = floorSockets{edgeSockets{s}}
+	case target.Centrifugo:
+		s.sockets = &centrifugo{rival: other}
+	case target.NATS:
+		s.sockets = nats{other}
+	case target.Nchan:
+		s.sockets = nchanSockets{nchan{other}}
+	case target.WS:
+		s.sockets = broadcast{other}
+	default:
+		return fmt.Errorf("protocol %q is not known to have a WebSocket", s.cfg.Protocol)
+	}
+	s.dialect = s.sockets
 	return nil
 }

@@ -58,13 +58,13 @@ func (s *Swarm) gap(c *client, m message) {
 	}
 }
 
-// json reads the same from a text message.
-func (s *Swarm) json(c *client, b []byte, now int64) {
+// json reads the same from a text message, and returns the topic that it names.
+func (s *Swarm) json(c *client, b []byte, now int64) (topic int) {
 	m, kind, ok := s.parseJSON(b)
 	switch {
 	case !ok:
 		if bytes.Contains(b, []byte(`"state":`)) {
-			return // a notice about the topic
+			return m.topic // a notice about it
 		}
 		s.report.Malformed++
 	case kind == 'g':
@@ -72,6 +72,7 @@ func (s *Swarm) json(c *client, b []byte, now int64) {
 	default:
 		s.follow(c, m, now)
 	}
+	return m.topic
 }
 
 // parseJSON reads what matters of a text message, whose keys come in a fixed order. Kind is the first letter of its type.
@@ -123,11 +124,14 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 	switch {
 	case m.snapshot:
 	case m.seq <= last:
-		if s.cfg.SSE {
+		if s.cfg.SSE || s.adopts {
 			s.report.Again++
 		}
 		return
 	case s.adopts && last == 0:
+		if m.due < s.since {
+			return
+		}
 		last = m.prev
 	case m.prev > last:
 		s.report.Gaps++

@@ -15,6 +15,7 @@ import (
 type stream struct {
 	inflate  func(chunk []byte) ([]byte, error) // nil for a stream that is not compressed
 	unzipped bool                               // the header of gzip has been read
+	plain    bool                               // the body has no chunks, and ends with the connection
 
 	in    []byte // what came and has not been looked at
 	stage stage
@@ -63,6 +64,10 @@ func (r *stream) more() (bool, error) {
 	for len(r.text) == 0 {
 		if len(r.in) == 0 {
 			return false, nil
+		}
+		if r.plain {
+			r.text, r.in = r.in, nil
+			continue
 		}
 		if err := r.chunk(); err != nil {
 			return false, err

@@ -40,7 +40,7 @@ type Config struct {
 	Number   int // of the swarm: decides its source address on the loopback, 127.0.1.(1+Number)
 	Clients  int
 	First    int    // number of the first client
-	Protocol string // that the server speaks: "" for an edge's, of which SSE says which, or Floor
+	Protocol string // that the server speaks: "" for an edge's, of which SSE says which, or the kind of another server, as target.Floor
 	Channel  string // book or trades
 	JSON     bool
 	SSE      bool          // read event streams, of trades alone
@@ -56,6 +56,10 @@ type Config struct {
 	Sources  []string // addresses that clients come from, in turn; without any the kernel chooses, but for the loopback of IPv4
 	Token    string   // a bearer's
 	Insecure bool     // take any certificate
+
+	// Of other servers.
+	TopicName        string // what they call a topic; see target.TopicName
+	SubscribeMessage string // sent first, by clients of a plain broadcast; with {topic} in it, once for each topic
 }
 
 // Connect is the argument of connect and of failover.
@@ -115,6 +119,7 @@ type Swarm struct {
 	sockets sockets // nil for event streams
 	streams streams // nil for WebSocket
 	adopts  bool    // the first message of a topic says where it begins
+	since   int64   // µs: what was due before is no first message
 	symbols symbols
 	sources []netip.Addr
 	epoll   int
@@ -238,10 +243,10 @@ func (s *Swarm) start(cfg Config) (err error) {
 	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return errors.New("the token has characters that no header may have")
 	}
-	if err := s.speak(); err != nil {
+	if s.symbols, err = newSymbols(cfg.Symbols, cfg.Topics); err != nil {
 		return err
 	}
-	if s.symbols, err = newSymbols(cfg.Symbols, cfg.Topics); err != nil {
+	if err := s.speak(); err != nil {
 		return err
 	}
 	if s.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {

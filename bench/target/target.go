@@ -53,6 +53,12 @@ type Config struct {
 	Subscribe string   // URL that clients go to: Started.Addr
 	Brokers   []string // of Kafka
 	Symbols   []string // of the topics' instruments; nil is Sym
+
+	// Of servers that are not ours.
+	Publish    string // URL that messages are published to
+	PublishKey string // that the server wants for it
+	TopicName  string // what the server calls a topic; see the function
+	Binary     bool   // messages are in SBE rather than in JSON
 }
 
 // Started is the answer to start.
@@ -165,6 +171,8 @@ func (p *peer) start(cfg Config) (any, error) {
 		p.server, err = asServer(startRaw(&cfg, &p.pub.maker))
 	case None:
 		p.server = nothing(cfg.Subscribe)
+	case Centrifugo, NATS, Mercure, Nchan, WS:
+		p.server, err = asServer(startRival(&cfg, &p.pub.maker))
 	default:
 		err = fmt.Errorf("kind %q is not known", cfg.Kind)
 	}
