@@ -31,7 +31,7 @@ func (b Band) String(value float64, unit string) string {
 	case b.Factor <= 1 || math.Abs(value)*(b.Factor-1) < b.Within:
 		return "±" + quantity(b.Within, unit)
 	case b.Factor > 1.5:
-		return "×÷ " + Number(math.Ceil(b.Factor*10)/10)
+		return "×÷ " + times(math.Ceil(b.Factor*10)/10)
 	}
 	return "±" + Number(math.Ceil((b.Factor-1)*100-1e-6)) + " %"
 }

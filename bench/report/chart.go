@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 )
 
 // chart is a plot for page.js to draw.
@@ -15,7 +16,7 @@ type chart struct {
 	Kind   string  `json:"kind"` // time or percentiles
 	Log    bool    `json:"log"`
 	Lines  []line  `json:"lines"`
-	Phases []Phase `json:"phases"`
+	Phases []Phase `json:"phases"` // the chart begins with the first of them
 }
 
 // line is one in a chart. A y that is null is a gap.
@@ -81,7 +82,7 @@ func (c *Comparison) charts(i int) (all []chart) {
 			if row == nil {
 				continue
 			}
-			begin := 0.0
+			begin, phases := 0.0, c.Reports[j].Phases
 			if len(c.Reports) > 1 {
 				begin = row.begin()
 			}
@@ -95,14 +96,14 @@ func (c *Comparison) charts(i int) (all []chart) {
 					label, color = c.Labels[j], j
 				}
 				x.Unit = row.Series[at].Unit
-				x.Lines = append(x.Lines, overTime(label, color, begin, &row.Series[at]))
+				x.Lines = append(x.Lines, overTime(label, color, begin, &row.Series[at], phases))
 			}
 		}
 		if len(x.Lines) == 0 {
 			continue
 		}
 		if len(c.Reports) == 1 {
-			x.Phases = c.Reports[0].Phases
+			x.Phases = c.Reports[0].during(c.Rows[i].rows[0])
 		}
 		all = append(all, x)
 	}
@@ -132,6 +133,24 @@ func (r *Row) begin() float64 {
 	return first
 }
 
+// during are the phases of a row, whose name is not in theirs.
+func (r *Report) during(row *Row) (all []Phase) {
+	first, last := row.begin(), 0.0
+	for i := range row.Series {
+		if at := row.Series[i].At; len(at) > 0 {
+			last = max(last, at[len(at)-1])
+		}
+	}
+	for _, p := range r.Phases {
+		if p.To > first && p.From < last {
+			p.Name = strings.TrimPrefix(p.Name, row.Name+", ")
+			p.To = min(p.To, last)
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // percentiles draws a curve over the logarithm of what is missing to 100: 90, 99, 99.9 are as far from each other.
 func percentiles(label string, color int, curve []Point) line {
 	l := line{Label: label, Color: color % colors}
@@ -150,8 +169,8 @@ func percentiles(label string, color int, curve []Point) line {
 	return l
 }
 
-// overTime draws a series, with gaps where there were no samples for a while.
-func overTime(label string, color int, begin float64, s *Series) line {
+// overTime draws a series, with gaps where there were no samples for a while, and between phases.
+func overTime(label string, color int, begin float64, s *Series, phases []Phase) line {
 	l := line{Label: label, Color: color % colors, Dash: s.Name == "sent"}
 	var steps []float64
 	for i := 1; i < len(s.At); i++ {
@@ -160,17 +179,21 @@ func overTime(label string, color int, begin float64, s *Series) line {
 	slices.Sort(steps)
 	pause := 2.5 * steps[len(steps)/2]
 	for i, at := range s.At {
-		if i > 0 && at-s.At[i-1] > pause {
+		if i > 0 && (at-s.At[i-1] > pause || phaseAt(phases, at) != phaseAt(phases, s.At[i-1])) {
 			l.X, l.Y = append(l.X, (at+s.At[i-1])/2-begin), append(l.Y, nil)
 		}
-		v := s.Values[i]
+		v := &s.Values[i]
 		if s.Unit == "ms" {
-			l.X, l.Y = append(l.X, at-begin), append(l.Y, positive(v))
-			continue
+			v = positive(*v)
 		}
-		l.X, l.Y = append(l.X, at-begin), append(l.Y, &v)
+		l.X, l.Y = append(l.X, at-begin), append(l.Y, v)
 	}
 	return l
+}
+
+// phaseAt is the phase that a sample is of, which is taken when it ends; -1 when there is none.
+func phaseAt(phases []Phase, at float64) int {
+	return slices.IndexFunc(phases, func(p Phase) bool { return at > p.From && at <= p.To })
 }
 
 // positive is for axes that are logarithmic: histograms begin with a microsecond.

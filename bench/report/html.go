@@ -110,6 +110,7 @@ type source struct {
 type pageRow struct {
 	Name    string
 	Notes   []string
+	Goals   []Goal // of the one report
 	Big     []pageMeasure
 	Charts  []chart
 	Table   []pageMeasure
@@ -150,7 +151,7 @@ func (c *Comparison) row(i int) pageRow {
 		}
 		p.Single = p.Single && row.runs() < 2
 		if len(c.Reports) == 1 {
-			p.Notes = row.Notes
+			p.Notes, p.Goals = row.Notes, row.Goals
 		}
 	}
 	for j := range x.Measures {

@@ -66,7 +66,7 @@ function draw(chart, width) {
     legend: {markers: {width: 0, fill: (u, i) => i ? color(chart.lines[i - 1].color) : 'transparent'}},
     cursor: {y: false, points: {size: 6}},
     scales: {
-      x: {time: false},
+      x: {time: false, range: (u, min, max) => [shaded ? Math.min(min, chart.phases[0].from) : min, max > min ? max : min + 1]},
       y: chart.log ? {distr: 3, range: (u, min, max) => min > 0 ? [nice(min), nice(max * 1.05, true)] : [0.1, 10]} : {range: (u, min, max) => [0, max > 0 ? max * 1.12 : 1]},
     },
     axes: [
@@ -79,7 +79,7 @@ function draw(chart, width) {
       {label: over ? 'at' : 'percentile', value: (u, v) => v == null ? '' : over ? seconds(Math.round(v)) : percentile(v)},
       ...chart.lines.map(l => ({
         label: l.label, stroke: color(l.color), width: 1.75, dash: l.dash ? [5, 4] : undefined,
-        points: {show: over && l.x.length < 3, size: 5}, value: (u, v) => number(v),
+        points: {show: over && l.x.length < 60, size: 4, fill: color(l.color)}, value: (u, v) => number(v),
       })),
     ],
     hooks: shaded ? phases(chart.phases) : {},

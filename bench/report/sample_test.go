@@ -66,6 +66,9 @@ func sample(seed uint64, system string, slow float64) *Report {
 		for _, q := range []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100} {
 			row.Latency = append(row.Latency, Point{q, base * (0.1 + 0.9*math.Pow(math.Log10(100/(100-min(q, 99.9999)))/math.Log10(2), 1.15))})
 		}
+		if err := row.Judge("p99<=5ms,delivered/s>=90k"); err != nil {
+			panic(err)
+		}
 		r.Rows = append(r.Rows, row)
 	}
 	return r
