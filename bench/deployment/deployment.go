@@ -7,9 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,6 +32,10 @@ type Config struct {
 	Kafka  []string // brokers, where md.raw is; without them a market that runs already is looked at
 	Token  string   // for edges that ask for one
 	PID    int      // of the server, when it runs on this machine: its CPU time and memory are measured
+
+	Insecure bool     // take any certificate
+	Sources  []string // addresses that clients come from, in turn
+	Symbols  []string // that clients subscribe to, and that are published with Kafka; without any see Instruments
 }
 
 // RegisterFlags adds a flag for each field.
@@ -38,6 +46,64 @@ func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.Kafka, "kafka", nil, "Kafka `HOST:PORT,…` of the running servers; alone: start the servers on this cluster instead of the embedded broker")
 	f.StringVar(&c.Token, "token", "", "bearer `TOKEN` for running servers that ask for one")
 	f.IntVar(&c.PID, "pid", 0, "process `ID` of the running server, if it is on this machine: its CPU time and memory are measured")
+	f.BoolVar(&c.Insecure, "insecure", false, "take any certificate of wss:// and https://, as of servers that have signed their own")
+	f.StringSliceVar(&c.Sources, "source", nil, "`IP,…` of this machine that clients come from, in turn: each has some 28,000 ports towards a server (default: the system's choice)")
+	f.StringSliceVar(&c.Symbols, "symbols", nil, "`SYMBOL,…` that clients subscribe to. With --kafka they are published: name none that others publish (default: BENCH-…; without --kafka the first ones of the running market)")
+}
+
+// Validate says which flag is wrong.
+func (c *Config) Validate() error {
+	if err := errors.Join(
+		checkURL("--ws", c.WS, "ws", "wss"), checkURL("--sse", c.SSE, "http", "https"), checkURL("--alerts", c.Alerts, "http", "https"),
+	); err != nil {
+		return err
+	}
+	for _, broker := range c.Kafka {
+		if host, port, err := net.SplitHostPort(broker); err != nil || host == "" || port == "" {
+			return fmt.Errorf("--kafka: %q is not HOST:PORT", broker)
+		}
+	}
+	for _, s := range c.Sources {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return fmt.Errorf("--source: %q is not an IP address", s)
+		}
+	}
+	for i, sym := range c.Symbols {
+		if sym == "" || slices.Contains(c.Symbols[:i], sym) {
+			return fmt.Errorf("--symbols: %q is empty or there twice", sym)
+		}
+	}
+	switch {
+	case c.Token != "" && !c.Named():
+		return errors.New("--token: for running servers, which --ws, --sse or --alerts name")
+	case c.Insecure && !c.Secure():
+		return errors.New("--insecure: for wss:// and https:// only")
+	case c.PID < 0:
+		return errors.New("--pid: not negative")
+	}
+	return nil
+}
+
+// Secure tells whether any server is reached by TLS.
+func (c *Config) Secure() bool {
+	return strings.HasPrefix(c.WS, "wss:") || strings.HasPrefix(c.SSE, "https:") || strings.HasPrefix(c.Alerts, "https:")
+}
+
+// checkURL checks a URL that may be left out.
+func checkURL(flag, text, scheme, secure string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != scheme && u.Scheme != secure || u.Host == "":
+		return fmt.Errorf("%s: %q is not a URL like %s://HOST:PORT or %s://HOST", flag, text, scheme, secure)
+	case u.User != nil:
+		return fmt.Errorf("%s: a URL without a user; --token is for that", flag)
+	case u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("%s: %q: a URL without ? and #", flag, text)
+	}
+	return nil
 }
 
 // Named tells whether running servers are named.
@@ -66,6 +132,9 @@ type Deployment struct {
 // Open uses the running servers, if they are named, or starts `tickwire all` in a process of its own with flags, so that the
 // kernel shares the processors out fairly and the servers' time can be told from ours. Ctx bounds their life.
 func Open(ctx context.Context, cfg Config, flags ...string) (*Deployment, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
 	d := &Deployment{Config: cfg}
 	if cfg.Named() {
 		return d, nil

@@ -83,7 +83,7 @@ func Burst(ctx context.Context, c BurstConfig, rec *report.Recorder) (*report.Re
 const burstSample = 100 * time.Millisecond
 
 func (c *BurstConfig) run(ctx context.Context, n int, rec *report.Recorder, row *report.Row, ages *hdrhistogram.Histogram) error {
-	m, err := c.begin(ctx, target.Edge, split(c.Clients))
+	m, err := c.begin(ctx, target.Edge, c.split(c.Clients))
 	if err != nil {
 		return err
 	}

@@ -247,7 +247,7 @@ func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 		}
 	}()
 	open := func(kind string, l Load, system bool) error {
-		m, err := l.begin(ctx, kind, split(v.clients))
+		m, err := l.begin(ctx, kind, l.split(v.clients))
 		if err != nil {
 			return err
 		}

@@ -82,7 +82,7 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 }
 
 func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.Row) error {
-	m, err := c.prepare(ctx, target.Edge, split(c.Clients))
+	m, err := c.prepare(ctx, target.Edge, c.split(c.Clients))
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,15 @@ func (l *Load) Validate() error {
 		return fmt.Errorf("--edge: %q is neither ws nor sse", l.Edge)
 	}
 	l.Format = strings.ToLower(l.Format)
+	if err := l.Deployment.Validate(); err != nil {
+		return err
+	}
+	if n := len(l.Deployment.Symbols); n > 0 {
+		l.Topics, l.Each = n, min(l.Each, n)
+	}
 	switch {
+	case l.Edge == "sse" && l.Each > 64:
+		return errors.New("--each: an event stream has at most 64 symbols")
 	case l.System != EdgeAlone && l.System != Everything:
 		return fmt.Errorf("--system: %q is neither edge nor all", l.System)
 	case l.Format != "sbe" && l.Format != "json":

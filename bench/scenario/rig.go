@@ -32,8 +32,12 @@ type rig struct {
 }
 
 // split divides clients into swarms as the limit of open files asks.
-func split(clients int) (all []int) {
-	n := (clients + swarm.MaxClients - 1) / swarm.MaxClients
+func (l *Load) split(clients int) (all []int) {
+	most := swarm.MaxClients
+	if l.Deployment.Secure() {
+		most = swarm.MaxSecureClients
+	}
+	n := (clients + most - 1) / most
 	for i := range n {
 		all = append(all, clients/n+min(1, max(0, clients%n-i)))
 	}
@@ -69,7 +73,9 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 		if m.system, err = l.open(ctx); err != nil {
 			return nil, err
 		}
-		l.aim(&cfg, m.system)
+		if err := l.aim(ctx, &cfg, m.system); err != nil {
+			return nil, err
+		}
 		m.pid, m.looks = m.system.PID, cfg.Kind == target.None
 	}
 	var started target.Started
@@ -85,7 +91,8 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 		c := swarm.Config{
 			Number: i, Clients: n, First: first, Channel: l.Channel, JSON: l.Format == "json" && kind != target.Floor,
 			Deflate: l.Compress && kind != target.Floor, SSE: l.sse(), Rate: l.Stream, Topics: l.Topics, Symbols: cfg.Symbols, Base: started.Base,
-			Each: l.Each, Seed: l.Seed, Acks: started.Acks, Token: l.Deployment.Token,
+			Each: l.Each, Seed: l.Seed, Acks: started.Acks,
+			Sources: l.Deployment.Sources, Token: l.Deployment.Token, Insecure: l.Deployment.Insecure,
 		}
 		if kind == target.Floor {
 			c.Protocol = target.Floor
@@ -113,8 +120,9 @@ func (l *Load) open(ctx context.Context) (*deployment.Deployment, error) {
 		"--ws-flush", flush, "--sse-flush", flush, "--ws-shards", shards, "--sse-shards", shards)
 }
 
-// aim has the publisher publish to a deployment, or nothing where a market runs already.
-func (l *Load) aim(cfg *target.Config, d *deployment.Deployment) {
+// aim has the publisher publish to a deployment, or nothing where a market runs already. There may be fewer instruments than
+// topics were asked for.
+func (l *Load) aim(ctx context.Context, cfg *target.Config, d *deployment.Deployment) (err error) {
 	cfg.Kind, cfg.Brokers, cfg.Subscribe = target.None, d.Kafka, d.WS
 	if len(d.Kafka) > 0 {
 		cfg.Kind = target.Kafka
@@ -122,6 +130,10 @@ func (l *Load) aim(cfg *target.Config, d *deployment.Deployment) {
 	if l.sse() {
 		cfg.Subscribe = d.SSE
 	}
+	cfg.Symbols, err = d.Instruments(ctx, l.Topics)
+	cfg.Topics = len(cfg.Symbols)
+	l.Topics, l.Each = cfg.Topics, min(l.Each, cfg.Topics)
+	return err
 }
 
 func startTarget(ctx context.Context, cfg target.Config) (*proc.Proc, target.Started, error) {

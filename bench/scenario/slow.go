@@ -92,8 +92,8 @@ func Slow(ctx context.Context, c SlowConfig, rec *report.Recorder) (*report.Repo
 }
 
 func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *report.Row, ages *hdrhistogram.Histogram) error {
-	readers := split(c.Clients - c.slow())
-	m, err := c.begin(ctx, target.Edge, append(readers, split(c.slow())...))
+	readers := c.split(c.Clients - c.slow())
+	m, err := c.begin(ctx, target.Edge, append(readers, c.split(c.slow())...))
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func Storm(ctx context.Context, c StormConfig, rec *report.Recorder) (*report.Re
 }
 
 func (c *StormConfig) run(ctx context.Context, n int, rec *report.Recorder, row *report.Row) error {
-	m, err := c.begin(ctx, target.Edge, split(c.Clients))
+	m, err := c.begin(ctx, target.Edge, c.split(c.Clients))
 	if err != nil {
 		return err
 	}

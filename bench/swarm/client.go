@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,12 +93,23 @@ func (s *Swarm) fail(c *client, err error) {
 		s.gaveUp = err
 	}
 	s.drop(c)
-	s.again(c)
+	pause := retryAfter
+	if b := (*busy)(nil); errors.As(err, &b) {
+		pause = max(pause, b.pause)
+	}
+	s.again(c, pause)
 }
 
-func (s *Swarm) again(c *client) {
-	c.retry = time.Now().Add(retryAfter)
-	s.later = append(s.later, c)
+// again has a client try again after a pause.
+func (s *Swarm) again(c *client, pause time.Duration) {
+	c.retry = time.Now().Add(pause)
+	i, _ := slices.BinarySearchFunc(s.later, c.retry, func(c *client, at time.Time) int {
+		if c.retry.After(at) {
+			return 1
+		}
+		return -1
+	})
+	s.later = slices.Insert(s.later, i, c)
 }
 
 // drop closes a connection at once.

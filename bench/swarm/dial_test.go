@@ -258,6 +258,24 @@ func TestRefusal(t *testing.T) {
 	f("SSH-2.0\n\n", `no answer of HTTP: "SSH-2.0\r\n\r\n"`, true)
 }
 
+// TestAgain has clients wait as long as servers say, and the others go first.
+func TestAgain(t *testing.T) {
+	s, c := newSwarm("trades", false)
+	slow := refusal([]byte("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"))
+	never := refusal([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1000000\r\nContent-Length: 0\r\n\r\n"))
+	all := []*client{c, {fd: -1}, {fd: -1}, {fd: -1}}
+	s.heardOf, s.begun = true, time.Now()
+	for i, err := range []error{never, slow, errors.New("reset"), slow} {
+		s.fail(all[i], err)
+	}
+	if want := []*client{all[2], all[1], all[3], all[0]}; !slices.Equal(s.later, want) {
+		t.Errorf("%v", s.later)
+	}
+	if wait := time.Until(all[1].retry); wait < 5*time.Second || wait > 7*time.Second || s.later[3].retry.After(time.Now().Add(maxPause)) {
+		t.Errorf("after %v", wait)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	err := explain(fmt.Errorf("socket: %w", syscall.EMFILE))
 	var h *hopeless

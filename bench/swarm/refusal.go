@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tickwire/tickwire/pkg/wire"
 )
@@ -29,10 +31,22 @@ func refusal(b []byte) error {
 	switch {
 	case r.StatusCode == http.StatusRequestTimeout, r.StatusCode == http.StatusTooManyRequests, r.StatusCode >= 500,
 		bytes.Contains(body, []byte(wire.CodeUnknownSymbol)): // which may not have come there yet
-		return err
+		seconds, _ := strconv.Atoi(r.Header.Get("Retry-After")) // or a date, which is as good as none
+		return &busy{err, min(time.Duration(max(0, seconds))*time.Second, maxPause)}
 	}
 	return &hopeless{err}
 }
+
+// maxPause is how long a server may have a client wait.
+const maxPause = 10 * time.Second
+
+// busy is a refusal that may pass.
+type busy struct {
+	error
+	pause time.Duration // that the server has asked for
+}
+
+func (b *busy) Unwrap() error { return b.error }
 
 // refused says how it was refused: the status, and the body's first line.
 func refused(r *http.Response, body []byte) string {
