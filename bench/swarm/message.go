@@ -154,7 +154,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 // tell counts arrivals, and tells the server when every client has a message. The topics' sequences begin behind that of
 // the snapshot, if there is one.
 func (s *Swarm) tell(last, seq uint64) {
-	base := target.Last(s.cfg.Channel, 1, 0, 0)
+	base := s.cfg.base(0)
 	for i := max(last, base) + 1; i <= seq; i++ {
 		s.arrived[i%uint64(len(s.arrived))]++
 	}

@@ -23,7 +23,6 @@ import (
 
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/target"
-	"github.com/tickwire/tickwire/pkg/market"
 )
 
 // Name is the part's, for proc.Start.
@@ -493,13 +492,18 @@ func (s *Swarm) result(arg Have) (any, error) {
 	return r, err
 }
 
+// base is the sequence that a topic's first message follows.
+func (cfg *Config) base(topic int) uint64 {
+	if cfg.Base == nil {
+		return target.Last(cfg.Channel, cfg.Topics, topic, 0)
+	}
+	return cfg.Base[topic]
+}
+
 // complete tells whether a client has all of what was published, which went round the topics.
 func (c *client) complete(cfg *Config, published uint64) bool {
 	for _, t := range c.topics {
-		want := target.Last(cfg.Channel, cfg.Topics, t, published)
-		if cfg.Base != nil {
-			want = cfg.Base[t] + target.Last(market.Trades.String(), cfg.Topics, t, published) // without the lab's snapshot
-		}
+		want := cfg.base(t) + target.Share(cfg.Topics, t, published)
 		if uint64(c.seqs[t]) != want {
 			return false
 		}

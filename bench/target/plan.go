@@ -239,11 +239,16 @@ func (m *maker) snapshot(n int, now market.Time) []byte {
 	return wire.AppendSnapshot(nil, &s)
 }
 
-// Last is the sequence of a topic's newest message when so many have been published over all topics.
+// Last is the sequence of a topic's newest message in the lab when so many have been published over all topics.
 func Last(channel string, topics, topic int, published uint64) uint64 {
-	n := (published + uint64(topics-1-topic)) / uint64(topics)
+	n := Share(topics, topic, published)
 	if channel == market.Books.String() {
 		n++ // the snapshot
 	}
 	return n
+}
+
+// Share is how many messages of all that were published are a topic's.
+func Share(topics, topic int, published uint64) uint64 {
+	return (published + uint64(topics-1-topic)) / uint64(topics)
 }
