@@ -12,7 +12,13 @@ import (
 type side struct {
 	levels []market.Level
 	sign   market.Price // +1 for bids, -1 for asks
-	dirty  []market.Level
+	dirty  []change
+}
+
+// change is a level that has changed since the last record, and its size behind that; 0 is none.
+type change struct {
+	market.Level
+	before market.Size
 }
 
 func (s *side) toward(p market.Price) market.Price { return p * s.sign }
@@ -32,6 +38,10 @@ func (s *side) find(p market.Price) (int, bool) {
 // set puts a size at a price, 0 to delete, and notes the change.
 func (s *side) set(p market.Price, size market.Size) {
 	i, there := s.find(p)
+	before := market.Size(0)
+	if there {
+		before = s.levels[i].Size
+	}
 	switch {
 	case there && size == 0:
 		s.levels = slices.Delete(s.levels, i, i+1)
@@ -42,16 +52,21 @@ func (s *side) set(p market.Price, size market.Size) {
 	default:
 		return
 	}
-	s.note(p, size)
+	s.note(change{market.Level{Price: p, Size: size}, before})
 }
 
 // note keeps one entry per price: the change since the last record.
-func (s *side) note(p market.Price, size market.Size) {
+func (s *side) note(c change) {
 	for i := range s.dirty {
-		if s.dirty[i].Price == p {
-			s.dirty[i].Size = size
+		if s.dirty[i].Price == c.Price {
+			s.dirty[i].Size = c.Size
 			return
 		}
 	}
-	s.dirty = append(s.dirty, market.Level{Price: p, Size: size})
+	s.dirty = append(s.dirty, c)
+}
+
+// moot tells whether all is as it was behind the last record.
+func (s *side) moot() bool {
+	return !slices.ContainsFunc(s.dirty, func(c change) bool { return c.Size != c.before })
 }

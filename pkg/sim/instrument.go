@@ -253,7 +253,7 @@ func (in *instrument) update(m *Market, now market.Time) {
 	if changed == 0 {
 		return
 	}
-	start := len(m.memory)
+	start, moot := len(m.memory), in.bids.moot() && in.asks.moot()
 	b := in.head(m.memory, "book")
 	b = strconv.AppendUint(append(b, `,"first":`...), in.sequence+1, 10)
 	in.sequence += changed
@@ -262,14 +262,15 @@ func (in *instrument) update(m *Market, now market.Time) {
 	b = in.appendChanged(append(b, `],"asks":[`...), &in.asks)
 	m.memory = tail(append(b, ']'), now)
 	m.emit(Update, now, in.key, start)
+	m.queue[len(m.queue)-1].Moot = moot
 }
 
 func (in *instrument) appendChanged(b []byte, s *side) []byte {
-	for i, l := range s.dirty {
+	for i := range s.dirty {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = in.appendLevel(b, l)
+		b = in.appendLevel(b, s.dirty[i].Level)
 	}
 	s.dirty = s.dirty[:0]
 	return b

@@ -63,6 +63,7 @@ type Record struct {
 	Time  market.Time // in whole microseconds, never before the record's before it
 	Key   []byte      // the instrument's Sym; empty for a clock, which goes to each partition with instruments
 	Value []byte      // native JSON
+	Moot  bool        // an update that leaves the book as it was: an order came and went. Nobody hears of it
 }
 
 // Market is a simulated market. It is not for concurrent use.

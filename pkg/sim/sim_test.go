@@ -64,6 +64,22 @@ func (p *plain) apply(t *testing.T, n *native) {
 	p.side(t, p.asks, n.Asks)
 }
 
+// has tells whether the book has all that the record says already.
+func (p *plain) has(t *testing.T, n *native) bool {
+	t.Helper()
+	for _, l := range n.Bids {
+		if p.bids[market.Price(p.number(t, l[0], p.in.PriceScale))] != market.Size(p.number(t, l[1], p.in.SizeScale)) {
+			return false
+		}
+	}
+	for _, l := range n.Asks {
+		if p.asks[market.Price(p.number(t, l[0], p.in.PriceScale))] != market.Size(p.number(t, l[1], p.in.SizeScale)) {
+			return false
+		}
+	}
+	return true
+}
+
 func (p *plain) side(t *testing.T, of map[market.Price]market.Size, levels [][2]string) {
 	t.Helper()
 	for _, l := range levels {
@@ -106,6 +122,7 @@ func TestBooksFromRecords(t *testing.T) {
 		now    market.Time
 		clocks int64
 		kinds  [5]int
+		moots  int
 	)
 	for i := range 60_000 {
 		r := m.Next()
@@ -144,6 +161,11 @@ func TestBooksFromRecords(t *testing.T) {
 				t.Fatalf("%s hit no level", r.Value)
 			}
 		default:
+			if moot := r.Kind == sim.Update && p.has(t, &n); r.Moot != moot {
+				t.Fatalf("%s: moot is %v, want %v", r.Value, r.Moot, moot)
+			} else if moot {
+				moots++
+			}
 			p.apply(t, &n)
 			if i%500 == 0 {
 				compare(t, m, p, i < 100)
@@ -156,6 +178,9 @@ func TestBooksFromRecords(t *testing.T) {
 	}
 	if kinds[sim.Instrument] != 12 || kinds[sim.Snapshot] != 13 || kinds[sim.Trade] < 5000 || kinds[sim.Update] < 30_000 {
 		t.Errorf("records of each kind: %v", kinds)
+	}
+	if moots == 0 {
+		t.Error("each update changes something, and some of a real market don't")
 	}
 }
 
