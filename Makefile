@@ -80,7 +80,7 @@ gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
 smoke: ## short load runs: raw records in, WebSocket deliveries and signed requests out; then each edge alone, all deliveries checked
-	$(GO) run ./bench/cmd/tickwire-bench latency --duration 5s
+	$(GO) run ./bench/cmd/tickwire-bench e2e --repeat 1 --duration 4s --quiet
 	$(GO) run ./bench/cmd/tickwire-bench alerts --duration 5s
 	$(GO) run ./bench/cmd/tickwire-bench fanout --clients 500 --rate 2000 --flush 0,20ms --repeat 1 --warmup 500ms --duration 2s
 	$(GO) run ./bench/cmd/tickwire-bench sse fanout --clients 500 --stream 0,250ms --repeat 1 --warmup 500ms --duration 2s

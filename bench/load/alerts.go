@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -335,8 +336,6 @@ func (in *inbox) close() {
 	in.serving.Wait()
 }
 
-var tsField = []byte(`"ts":`)
-
 // ServeHTTP implements http.Handler.
 func (in *inbox) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	now := time.Now()
@@ -395,3 +394,6 @@ func (in *inbox) report(r *AlertsReport) {
 	r.Arrived, r.Again, r.Refused, r.Measured = in.r.Arrived, in.r.Again, in.r.Refused, in.r.Measured
 	r.Histogram.Merge(in.r.Histogram)
 }
+
+// ownTime is the CPU time that this process has used.
+func ownTime() time.Duration { return usage(os.Getpid()).CPU }

@@ -77,7 +77,7 @@ func (o *outcome) registerFlags(f *pflag.FlagSet) {
 
 // private are flags that are no settings: what happens with the report, and secrets, which must not be in it.
 var private = map[string]bool{
-	"json": true, "html": true, "quiet": true, "help": true, "fail-if": true, "token": true, "publish-key": true,
+	"json": true, "html": true, "cpuprofile": true, "quiet": true, "help": true, "fail-if": true, "token": true, "publish-key": true,
 }
 
 // scenarioCommand makes the command of a scenario: cmd with the flags that all have. Total is how long it takes, about; run measures.

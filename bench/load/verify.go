@@ -1,0 +1,449 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tickwire/tickwire/bench/deployment"
+	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
+	"github.com/tickwire/tickwire/pkg/client"
+	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/pkg/stream"
+)
+
+// Topics is what the clients of a Verify subscribe to.
+type Topics uint8
+
+// The choices.
+const (
+	BooksAndTrades Topics = iota // of each chosen instrument its book at full depth, and its trades; in SBE
+	BooksInViews                 // a book of each chosen instrument: half of them full, half in a view of some depth
+	Everything                   // a random choice of all that there is
+)
+
+// Verify is a load of clients that verify all they get: raw records in, or a market that runs already, and deliveries out.
+type Verify struct {
+	Config
+	Pace
+	Topics      Topics
+	Own         bool // publish a market of our own, if there is Kafka; else look at the one that runs
+	Instruments int  // of our own market, or of the simulated one of servers that are started
+	Clients     int
+	Each        int // of instruments, or topics when it is Everything
+	Seed        uint64
+	Drain       time.Duration // how long what was sent may take to arrive in the end
+}
+
+// DefaultEndToEnd is the load that the README's figures are about.
+func DefaultEndToEnd() Verify {
+	return Verify{
+		Config: Config{Repeat: 3, Warmup: 2 * time.Second, Duration: 8 * time.Second}, Pace: Pace{Rate: 10_000},
+		Topics: BooksAndTrades, Own: true, Instruments: 200, Clients: 100, Each: 10, Seed: 1, Drain: 10 * time.Second,
+	}
+}
+
+// DefaultBooks is many clients with few messages.
+func DefaultBooks() Verify {
+	v := DefaultEndToEnd()
+	v.Topics, v.Rate, v.Instruments, v.Clients = BooksInViews, 1000, 100, 300
+	return v
+}
+
+// DefaultSoak is a hundred clients for as long as a scenario takes.
+func DefaultSoak() Verify {
+	v := DefaultEndToEnd()
+	v.Topics, v.Own, v.Repeat, v.Warmup, v.Duration, v.Rate, v.Instruments, v.Each = Everything, false, 1, time.Second, 50*time.Second, 500, 60, 50
+	return v
+}
+
+// RegisterFlags adds the flags.
+func (v *Verify) RegisterFlags(f *pflag.FlagSet) {
+	v.Config.RegisterFlags(f)
+	instruments := "that are published"
+	if v.Own {
+		v.Pace.RegisterFlags(f, "raw records")
+	} else {
+		f.Float64Var(&v.Rate, "rate", v.Rate, "raw records per second of the simulated market, when the servers are started here")
+		instruments = "of the simulated market, when the servers are started here"
+	}
+	f.IntVar(&v.Instruments, "instruments", v.Instruments, instruments)
+	f.IntVar(&v.Clients, "clients", v.Clients, "connections")
+	each := map[Topics]string{
+		BooksAndTrades: "instruments of each client, at random: the book at full depth, and the trades",
+		BooksInViews:   "books of each client, at random, each in one of the views",
+		Everything:     "topics of each client, at random",
+	}[v.Topics]
+	f.IntVar(&v.Each, "each", v.Each, each)
+	f.DurationVar(&v.Drain, "drain", v.Drain, "how long the last messages may take to arrive, before they count as missing")
+	f.Uint64Var(&v.Seed, "seed", v.Seed, "of the market and of what clients choose")
+}
+
+// Validate says which flag is wrong.
+func (v *Verify) Validate() error {
+	if err := v.settle(&v.Config); err != nil {
+		return err
+	}
+	d := &v.Deployment
+	switch {
+	case d.Named() && d.WS == "":
+		return errors.New("--ws: the address of the WebSocket edge is missing")
+	case v.Instruments < 1 || v.Instruments > 10_000:
+		return errors.New("--instruments: from 1 to 10,000")
+	case v.Clients < 1 || v.Clients > 10_000:
+		return errors.New("--clients: from 1 to 10,000")
+	case v.Each < 1:
+		return errors.New("--each: above 0")
+	case v.Topics != Everything && v.publishes() && v.Each > v.Instruments:
+		return errors.New("--each: at most --instruments")
+	case v.Drain < 0:
+		return errors.New("--drain: not negative")
+	}
+	return v.Config.Validate()
+}
+
+// publishes tells whether the market is ours.
+func (v *Verify) publishes() bool {
+	return v.Own && (!v.Deployment.Named() || len(v.Deployment.Kafka) > 0)
+}
+
+// Total is about how long it takes.
+func (v *Verify) Total() time.Duration {
+	_ = v.settle(&v.Config) // what is wrong is said by Validate
+	return v.Config.Total() + time.Duration(v.Repeat)*v.Ramp
+}
+
+// RunVerify runs the load.
+func RunVerify(ctx context.Context, v Verify, rec *report.Recorder) (*report.Report, error) {
+	if err := v.Validate(); err != nil {
+		return nil, err
+	}
+	flags := []string{"--webhook-addr", ""}
+	if !v.Own {
+		flags = append(flags, "--market", "sim", "--instruments", fmt.Sprint(v.Instruments), "--rate", fmt.Sprint(int(max(1, v.Rate))))
+	}
+	r, err := v.repeat(ctx, rec, flags, v.run)
+	if err != nil {
+		return nil, err
+	}
+	r.Title = v.title()
+	r.System.Protocol = map[Topics]string{BooksAndTrades: "WebSocket, SBE"}[v.Topics]
+	if r.System.Protocol == "" {
+		r.System.Protocol = "WebSocket, half of the clients in SBE, half in JSON"
+	}
+	if !v.publishes() {
+		r.Notes = append(r.Notes, "ages are from the time of the event as the market tells it to this machine's clock at receipt: a difference of the clocks is in them")
+	}
+	return r, nil
+}
+
+func (v *Verify) title() string {
+	of := "the market that runs there"
+	if v.publishes() {
+		rate := fmt.Sprintf("%.0f", v.Rate)
+		if v.Stages != "" {
+			rate = v.Stages
+		}
+		of = fmt.Sprintf("%s raw records/s of %d instruments", rate, v.Instruments)
+	} else if !v.Deployment.Named() {
+		of = fmt.Sprintf("a simulated market of %d instruments, %.0f raw records/s", v.Instruments, v.Rate)
+	}
+	what := map[Topics]string{
+		BooksAndTrades: "books and trades of %d instruments each", BooksInViews: "%d books each, in all views", Everything: "%d topics each",
+	}[v.Topics]
+	return fmt.Sprintf("%s; %d clients on "+what+", every book verified at every message", of, v.Clients, v.Each)
+}
+
+// run is one run.
+func (v *Verify) run(ctx context.Context, on *stage) (*trial, error) {
+	if !v.publishes() {
+		return v.look(ctx, on)
+	}
+	cluster, err := on.Cluster()
+	if err != nil {
+		return nil, err
+	}
+	defer cluster.Close()
+	return v.publish(ctx, on, cluster)
+}
+
+// publish runs a market of our own.
+func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster) (_ *trial, err error) {
+	whole, lead, err := v.whole(v.Warmup)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := newPublisher(ctx, cluster, v.Instruments, whole[len(whole)-1].To, v.Seed)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = pub.w.Close(context.WithoutCancel(ctx)) }()
+	group, running := errgroup.WithContext(ctx)
+	running, stop := context.WithCancel(running)
+	defer stop()
+	began := time.Now()
+	group.Go(func() error {
+		return pub.run(running, plan{at: began, schedule: schedule.Constant(max(1, whole[0].From/10))})
+	})
+
+	m := newMeter(false)
+	readers, err := v.connect(running, on.Deployment, m, pub.names(), began)
+	defer readers.close()
+	if err != nil {
+		stop()
+		return nil, errors.Join(err, ignoreCanceled(group.Wait()))
+	}
+	at := time.Now().Add(100 * time.Millisecond)
+	from := at.Add(lead)
+	to := from.Add(v.Duration)
+	m.open(from, to)
+	pub.follow(plan{at: at, schedule: whole, from: from, to: to})
+	t, used := v.measure(running.Done(), sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	on.phase("drain")
+	if err := pub.w.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("write to md.raw: %w", err)
+	}
+	_, err = await(ctx, v.Drain, func() bool { return readers.behind(pub) == 0 })
+	if err != nil {
+		return nil, err
+	}
+	t.figures["missing"] = float64(readers.behind(pub))
+	t.figures["sent/s"] = float64(pub.window) / v.Duration.Seconds()
+	t.figures["publisher_lag"] = quantile(pub.late, 99)
+	return t, v.finish(t, m, readers, used)
+}
+
+// ignoreCanceled is for what we have cancelled ourselves.
+func ignoreCanceled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// look measures a market that runs without us.
+func (v *Verify) look(ctx context.Context, on *stage) (*trial, error) {
+	names, err := client.Symbols(ctx, dialConfig(on.Deployment), 2*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	if others := slices.DeleteFunc(slices.Clone(names), func(sym string) bool { return strings.HasPrefix(sym, Prefix) }); len(others) > 0 {
+		names = others // those of earlier loads are quiet
+	}
+	if len(names) == 0 {
+		return nil, errors.New("the edge knows no instrument: is there a market? --kafka publishes one")
+	}
+	m := newMeter(true)
+	readers, err := v.connect(ctx, on.Deployment, m, names, time.Time{})
+	defer readers.close()
+	if err != nil {
+		return nil, err
+	}
+	from := time.Now().Add(v.Warmup)
+	to := from.Add(v.Duration)
+	m.open(from, to)
+	t, used := v.measure(ctx.Done(), sampled{stage: on, meter: m, readers: readers, from: from, to: to})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	t.figures["stale"] = float64(readers.stale(t))
+	return t, v.finish(t, m, readers, used)
+}
+
+// sampled is what measure needs.
+type sampled struct {
+	*stage
+	meter    *meter
+	readers  readers
+	sent     func() int64
+	from, to time.Time
+}
+
+// measure waits for the window and to its end, and samples.
+func (v *Verify) measure(done <-chan struct{}, s sampled) (*trial, *machine) {
+	t := &trial{figures: map[string]float64{}}
+	sampler := sampler{meter: s.meter, rec: s.rec, server: proc.NewWatch(s.PID), clients: len(s.readers), sent: s.sent, faults: s.readers.faults}
+	s.phase("warm up")
+	select {
+	case <-done:
+	case <-time.After(time.Until(s.from)):
+	}
+	s.phase("run")
+	before, bytes := look(s.PID), s.readers.bytes()
+	sampler.start()
+	defer sampler.tick.Stop()
+	quarter := s.from.Add(v.Duration / 4)
+	sampler.until(done, quarter)
+	early := usage(s.PID).RSS
+	sampler.until(done, s.to)
+	if time.Since(sampler.at) > time.Second/2 { // else there is too little to tell of
+		sampler.sample()
+	}
+	used := before.since()
+	t.figures["bytes"] = float64(s.readers.bytes() - bytes) // per delivery when these are known
+	if s.PID > 0 {
+		t.figures["rss_growth"] = float64(used.server.RSS-early) / (1 << 20)
+	}
+	return t, used
+}
+
+// finish ends the clients and adds up what they saw.
+func (v *Verify) finish(t *trial, m *meter, all readers, used *machine) error {
+	sums := [2]sum{}
+	for i, r := range all {
+		sums[v.encoding(i)].add(r) // before they are closed, when all topics are offline
+	}
+	all.close()
+	m.collect()
+	if m.total.updates == 0 {
+		return errors.New("nothing was delivered")
+	}
+	t.latency = m.total.latency
+	m.measures(t.figures, v.Duration)
+	t.figures["bytes"] /= float64(m.total.updates)
+	used.measures(t, v.Duration, m.total.updates)
+	if m.total.updates > m.total.messages {
+		t.note("the edge merged book updates for clients that read too slowly: of those that were merged, the percentiles have the newest alone")
+	}
+	for i := range sums {
+		sums[i].measures(t, client.Encoding(i))
+	}
+	return nil
+}
+
+// encoding is what client i speaks.
+func (v *Verify) encoding(i int) client.Encoding {
+	if v.Topics == BooksAndTrades {
+		return client.SBE
+	}
+	return []client.Encoding{client.SBE, client.JSON}[i%2]
+}
+
+func dialConfig(d *deployment.Deployment) client.Config {
+	cfg := client.Config{URL: d.WS}
+	if d.Token != "" {
+		cfg.Token = func(context.Context) (string, error) { return d.Token, nil }
+	}
+	return cfg
+}
+
+// connect connects the clients; since is when our own market began, before which nothing counts, and zero for one that runs.
+func (v *Verify) connect(ctx context.Context, d *deployment.Deployment, m *meter, names []string, since time.Time) (all readers, err error) {
+	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if !since.IsZero() {
+		if err := known(limited, d, names, since); err != nil {
+			return nil, fmt.Errorf("wait until the edge has our market (is --kafka that of --ws?): %w", err)
+		}
+	}
+	for i := range v.Clients {
+		r, err := v.dial(limited, d, m, i, names)
+		if r != nil {
+			all = append(all, r)
+		}
+		if err != nil {
+			return all, fmt.Errorf("client %d: %w", i+1, err)
+		}
+	}
+	for i, r := range all {
+		for _, b := range r.books {
+			if err := b.Wait(limited); err != nil {
+				return all, fmt.Errorf("client %d: %v: %w", i+1, b, err)
+			}
+		}
+	}
+	return all, nil
+}
+
+// known waits until the edge has the books of our market as they are since it began; another run's may have been there.
+func known(ctx context.Context, d *deployment.Deployment, names []string, since time.Time) error {
+	for {
+		list, err := client.Symbols(ctx, dialConfig(d), 300*time.Millisecond)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(names, func(sym string) bool { _, found := slices.BinarySearch(list, sym); return !found }) {
+			break
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	var fresh atomic.Int64
+	seen := map[string]bool{} // of the callback alone
+	cfg := dialConfig(d)
+	cfg.Handler.OnBook = func(b *client.Book, u *client.BookUpdate) {
+		if !seen[b.Sym()] && u.Time >= market.FromTime(since) {
+			seen[b.Sym()] = true
+			fresh.Store(int64(len(seen)))
+		}
+	}
+	c, err := client.Dial(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // ends it, and never fails
+	for _, sym := range names {
+		if _, err := c.Book(sym, client.BookView{}); err != nil {
+			return err
+		}
+	}
+	for fresh.Load() < int64(len(names)) {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("%d of %d books: %w", fresh.Load(), len(names), err)
+		}
+	}
+	return nil
+}
+
+// dial connects client i and subscribes to its choice.
+func (v *Verify) dial(ctx context.Context, d *deployment.Deployment, m *meter, i int, names []string) (*reader, error) {
+	r := &reader{number: i}
+	cfg := dialConfig(d)
+	cfg.Encoding, cfg.Handler = v.encoding(i), r.handler(m, v.publishes())
+	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{Conn: c, read: &r.read}, nil
+	}
+	c, err := client.Dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.client = c
+	random := rand.New(rand.NewPCG(v.Seed, uint64(i))) //nolint:gosec // a reproducible choice
+	if v.Topics == Everything {
+		return r, r.everything(random, names, v.Each)
+	}
+	for n, at := range random.Perm(len(names))[:min(v.Each, len(names))] {
+		view := client.BookView{}
+		if v.Topics == BooksInViews && n%2 == 1 {
+			view = randomView(random)
+		}
+		if err := r.book(names[at], view); err != nil {
+			return r, err
+		}
+		if v.Topics == BooksAndTrades {
+			if err := r.trade(names[at], 0); err != nil {
+				return r, err
+			}
+		}
+	}
+	return r, nil
+}
