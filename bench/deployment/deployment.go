@@ -36,6 +36,7 @@ type Config struct {
 	Insecure bool     // take any certificate
 	Sources  []string // addresses that clients come from, in turn
 	Symbols  []string // that clients subscribe to, and that are published with Kafka; without any see Instruments
+	Rival    Rival    // that runs at WS or SSE instead of a server of ours
 }
 
 // RegisterFlags adds a flag for each field.

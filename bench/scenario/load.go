@@ -40,7 +40,7 @@ type Load struct {
 
 // DefaultLoad is a market of 200 topics, of which each client of the WebSocket edge has 20.
 func DefaultLoad() Load {
-	return Load{System: EdgeAlone, Edge: "ws", Topics: 200, Each: 20, Rate: 1000, Channel: "book", Format: "sbe", Size: 154, Shards: 1, Seed: 1}
+	return Load{System: EdgeAlone, Edge: "ws", Topics: 200, Each: 20, Rate: 1000, Channel: "book", Size: 154, Shards: 1, Seed: 1}
 }
 
 // DefaultStreams is one event stream of trades.
@@ -53,6 +53,7 @@ func DefaultStreams() Load {
 // RegisterFlags adds the flags that scenarios with light clients have.
 func (l *Load) RegisterFlags(f *pflag.FlagSet) {
 	l.Deployment.RegisterFlags(f)
+	l.Deployment.Rival.RegisterFlags(f)
 	f.StringVar(&l.System, "system", l.System, "what to start when no running servers are named: `edge|all`: one edge alone, fed by hand, or everything, with raw records through broker and ingest")
 	f.IntVar(&l.Topics, "topics", l.Topics, "topics that are published")
 	f.IntVar(&l.Each, "each", l.Each, "topics of each client, at random")
@@ -73,7 +74,7 @@ func (l *Load) RegisterEdge(f *pflag.FlagSet) {
 
 func (l *Load) registerFormat(f *pflag.FlagSet) {
 	f.StringVar(&l.Channel, "channel", l.Channel, "`book|trades`; event streams have trades")
-	f.StringVar(&l.Format, "format", l.Format, "of WebSocket messages: `sbe|json`")
+	f.StringVar(&l.Format, "format", l.Format, "of WebSocket messages: `sbe|json`; by default sbe, and json with --protocol")
 }
 
 func (l *Load) registerStream(f *pflag.FlagSet) {
@@ -93,7 +94,13 @@ func (l *Load) Validate() error {
 	default:
 		return fmt.Errorf("--edge: %q is neither ws nor sse", l.Edge)
 	}
-	l.Format = strings.ToLower(l.Format)
+	switch l.Format = strings.ToLower(l.Format); {
+	case l.Format != "":
+	case l.Deployment.Rival.Protocol != "":
+		l.Format = "json"
+	default:
+		l.Format = "sbe"
+	}
 	if err := l.Deployment.Validate(); err != nil {
 		return err
 	}
@@ -120,7 +127,24 @@ func (l *Load) Validate() error {
 	case l.Edge == "sse" && l.Compress && l.Stream == 0:
 		return errors.New("--compress: event streams are compressed with a --stream above 0 only")
 	}
-	return nil
+	return l.validateRival()
+}
+
+// validateRival says what can not be had of a server that is not ours.
+func (l *Load) validateRival() error {
+	rival := &l.Deployment.Rival
+	switch {
+	case rival.Protocol == "":
+	case l.Stream > 0:
+		return fmt.Errorf("--stream: not with --protocol %s", rival.Protocol)
+	case l.Compress:
+		return fmt.Errorf("--compress: not with --protocol %s", rival.Protocol)
+	case l.Format == "sbe" && rival.Protocol == target.Centrifugo:
+		return fmt.Errorf("--format: %s carries JSON", rival.Protocol)
+	case rival.Protocol == target.WS && l.Each < l.Topics && !strings.Contains(rival.SubscribeMessage, target.TopicMark):
+		return errors.New("--each: a plain broadcast sends every topic to every client, as many as --topics")
+	}
+	return l.Deployment.ValidateRival(l.sse())
 }
 
 // sse tells whether the clients read event streams.
@@ -156,6 +180,9 @@ func (l *Load) system() report.System {
 	s := report.System{Name: "tickwire", Protocol: "WebSocket, " + strings.ToUpper(l.Format), Local: true}
 	if l.sse() {
 		s.Protocol = "event streams"
+	}
+	if rival := l.Deployment.Rival.Protocol; rival != "" {
+		s.Name = rival
 	}
 	switch {
 	case l.alone():

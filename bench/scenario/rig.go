@@ -68,7 +68,7 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 		}
 	}()
 	cfg := l.target()
-	cfg.Kind, cfg.Swarms = kind, len(clients)
+	cfg.Kind, cfg.Swarms, cfg.Binary = kind, len(clients), l.Format == "sbe"
 	if kind == target.Edge && !l.alone() {
 		if m.system, err = l.open(ctx); err != nil {
 			return nil, err
@@ -94,8 +94,10 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 			Each: l.Each, Seed: l.Seed, Acks: started.Acks,
 			Sources: l.Deployment.Sources, Token: l.Deployment.Token, Insecure: l.Deployment.Insecure,
 		}
-		if kind == target.Floor {
+		if rival := &l.Deployment.Rival; kind == target.Floor {
 			c.Protocol = target.Floor
+		} else {
+			c.Protocol, c.TopicName, c.SubscribeMessage = rival.Protocol, rival.TopicName, rival.SubscribeMessage
 		}
 		if l.Topics > 1 {
 			c.Acks = ""
@@ -129,6 +131,11 @@ func (l *Load) aim(ctx context.Context, cfg *target.Config, d *deployment.Deploy
 	}
 	if l.sse() {
 		cfg.Subscribe = d.SSE
+	}
+	if d.Rival.Protocol != "" {
+		d.Rival.Aim(cfg)
+		cfg.Symbols = d.Symbols // without any, the lab's
+		return nil
 	}
 	cfg.Symbols, err = d.Instruments(ctx, l.Topics)
 	cfg.Topics = len(cfg.Symbols)

@@ -90,7 +90,7 @@ func (r *rival) listen(c *conn, read func() error) {
 }
 
 // toNATS publishes by the client protocol over TCP, to nats://HOST:PORT or tls://HOST:PORT. Whatever has gathered goes in one
-// write. The key is a token, or user:password; either may stand in the URL too.
+// write. The key is a token, or user:password.
 func (r *rival) toNATS(cfg *Config) error {
 	u, err := url.Parse(cfg.Publish)
 	if err != nil {
@@ -169,12 +169,6 @@ func natsGreet(c *conn, u *url.URL, key string) error {
 		Pass      string `json:"pass,omitempty"`
 		AuthToken string `json:"auth_token,omitempty"`
 	}{Name: "tickwire-bench", Lang: "go", Version: "1", Protocol: 1}
-	if u.User != nil && key == "" {
-		key = u.User.Username()
-		if pass, ok := u.User.Password(); ok {
-			key += ":" + pass
-		}
-	}
 	if user, pass, ok := strings.Cut(key, ":"); ok {
 		hello.User, hello.Pass = user, pass
 	} else {
