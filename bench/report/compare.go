@@ -96,6 +96,9 @@ func labels(files []string, reports []*Report) []string {
 	return files
 }
 
+// addresses are flags that name what was measured, which a report's System tells.
+var addresses = []string{"ws", "sse", "alerts", "kafka", "pid", "protocol", "publish"}
+
 // differences collects what differs between the first report and the i-th, figures aside.
 func (c *Comparison) differences(i int) {
 	a, b := c.Reports[0], c.Reports[i]
@@ -124,7 +127,13 @@ func (c *Comparison) differences(i int) {
 			names = append(names, s.Name)
 		}
 	}
+	if a.System.Name == b.System.Name {
+		f("where", a.System.Where, b.System.Where)
+	}
 	for _, name := range names {
+		if slices.Contains(addresses, name) {
+			continue
+		}
 		f("--"+name, value(a, name), value(b, name))
 	}
 }

@@ -137,7 +137,9 @@ type pageValue struct {
 }
 
 // big are the measures that are shown large: the first few that there are.
-var big = []string{"delivered/s", "p50", "p99", "p99.9", "recovery", "connect/s", "memory", "cpu", "ratio", "age_p99", "edge_p99", "rss"}
+var big = []string{
+	"delivered/s", "p50", "p99", "p99.9", "disturbed_p99", "recovery", "slowdown", "memory", "cpu", "ratio", "connect/s", "age_p99", "edge_p99", "old_bytes", "rss",
+}
 
 const bigOnes = 6
 
