@@ -63,12 +63,12 @@ func Compare(files []string, reports []*Report) (*Comparison, error) {
 		c.differences(i)
 		for j := range r.Rows {
 			name := r.Rows[j].Name
-			if !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return x.Name == name }) {
+			if len(reports) > 1 && !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return x.Name == name }) {
 				c.Rows = append(c.Rows, compareRow(name, reports))
 			}
 		}
 	}
-	if !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return !slices.Contains(x.rows, nil) }) {
+	if len(reports) > 1 && !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return !slices.Contains(x.rows, nil) }) {
 		return nil, fmt.Errorf("%w: no row is in all of the reports; %s has %s", ErrUsage, files[0], rowNames(reports[0]))
 	}
 	return c, nil

@@ -149,15 +149,26 @@ func Read(file string) (*Report, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	var r Report
-	if err := json.NewDecoder(io.LimitReader(f, 1<<30)).Decode(&r); err != nil {
+	r, err := decode(f)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return r, nil
+}
+
+// largest is more than any scenario writes.
+const largest = 256 << 20
+
+func decode(in io.Reader) (*Report, error) {
+	var r Report
+	if err := json.NewDecoder(io.LimitReader(in, largest)).Decode(&r); err != nil {
+		return nil, err
 	}
 	switch {
 	case r.Version == 0 || r.Scenario == "":
-		return nil, fmt.Errorf("%s: %w", file, errors.New("not a report of tickwire-bench"))
+		return nil, errors.New("not a report of tickwire-bench")
 	case r.Version > Version:
-		return nil, fmt.Errorf("%s: version %d is newer than this program's, %d", file, r.Version, Version)
+		return nil, fmt.Errorf("version %d is newer than this program's, %d", r.Version, Version)
 	}
 	return &r, nil
 }

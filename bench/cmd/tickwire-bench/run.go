@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -105,7 +106,7 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 			return fmt.Errorf("%w: %w", errUnmeasured, err)
 		}
 		r.Version, r.Scenario, r.Machine, r.Phases = report.Version, cmd.Name(), machine, rec.Phases()
-		r.Command, r.Settings = commandLine(cmd), settings(cmd.Flags())
+		r.Command, r.Settings, r.System.Where = commandLine(cmd), settings(cmd.Flags()), redact(r.System.Where)
 		r.Failed = conditions.Check(r)
 		return o.finish(r, cmd.OutOrStdout())
 	}
@@ -184,9 +185,22 @@ func commandLine(cmd *cobra.Command) string {
 // value is a flag's as it is given.
 func value(f *pflag.Flag) string {
 	if list, ok := f.Value.(pflag.SliceValue); ok {
-		return strings.Join(list.GetSlice(), ",")
+		return redact(strings.Join(list.GetSlice(), ","))
 	}
-	return f.Value.String()
+	return redact(f.Value.String())
+}
+
+var secrets = regexp.MustCompile(`(://)[^/@?\s]+@|([?&][a-z_]*(?:token|key|secret|password|authorization)=)[^&\s]*`)
+
+// redact takes out of addresses what reports, which are passed on, must not tell.
+func redact(s string) string {
+	return secrets.ReplaceAllStringFunc(s, func(found string) string {
+		m := secrets.FindStringSubmatch(found)
+		if m[1] != "" {
+			return m[1] + "…@"
+		}
+		return m[2] + "…"
+	})
 }
 
 // quote makes one word of the shell's.

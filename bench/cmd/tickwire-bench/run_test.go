@@ -100,3 +100,18 @@ func TestUsageOfAll(t *testing.T) {
 		}
 	}
 }
+
+func TestRedact(t *testing.T) {
+	for in, want := range map[string]string{
+		"ws://me:hush@host:1/a?x=1":           "ws://…@host:1/a?x=1",
+		"http://host/a?token=hush&x=1":        "http://host/a?token=…&x=1",
+		"http://host/a?x=1&access_token=hush": "http://host/a?x=1&access_token=…",
+		"nats://hush@a:1,nats://hush@b:1":     "nats://…@a:1,nats://…@b:1",
+		"http://host/{topic}/a@b":             "http://host/{topic}/a@b",
+		"a@b":                                 "a@b",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
