@@ -8,10 +8,10 @@ import (
 )
 
 // invocation is n runs of something whose logarithm is normal.
-func invocation(rnd *rand.Rand, n int, center, sigma float64) *Measure {
+func invocation(rnd *rand.Rand, n int, middle, sigma float64) *Measure {
 	m := &Measure{Name: "gaps"} // a fault: no floor
 	for range n {
-		m.Runs = append(m.Runs, center*math.Exp(sigma*rnd.NormFloat64()))
+		m.Runs = append(m.Runs, middle*math.Exp(sigma*rnd.NormFloat64()))
 	}
 	return m
 }

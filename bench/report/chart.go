@@ -153,16 +153,14 @@ func (r *Report) during(row *Row) (all []Phase) {
 
 // percentiles draws a curve over the logarithm of what is missing to 100: 90, 99, 99.9 are as far from each other.
 func percentiles(label string, color int, curve []Point) line {
-	l := line{Label: label, Color: color % colors}
+	l := line{Label: label, Color: color % palette}
 	for _, p := range curve {
-		x := 0.0
-		if n := len(l.X); p.Percentile >= 100 {
-			x = 0.25 // the end, wherever that is
-			if n > 0 {
-				x += l.X[n-1]
-			}
-		} else {
+		var x float64
+		switch n := len(l.X); {
+		case p.Percentile < 100:
 			x = math.Log10(100 / (100 - p.Percentile))
+		case n > 0:
+			x = l.X[n-1] + 0.25 // the end, wherever that is
 		}
 		l.X, l.Y = append(l.X, x), append(l.Y, positive(p.Ms))
 	}
@@ -171,7 +169,7 @@ func percentiles(label string, color int, curve []Point) line {
 
 // overTime draws a series, with gaps where there were no samples for a while, and between phases.
 func overTime(label string, color int, begin float64, s *Series, phases []Phase) line {
-	l := line{Label: label, Color: color % colors, Dash: s.Name == "sent"}
+	l := line{Label: label, Color: color % palette, Dash: s.Name == "sent"}
 	var steps []float64
 	for i := 1; i < len(s.At); i++ {
 		steps = append(steps, s.At[i]-s.At[i-1])

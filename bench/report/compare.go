@@ -63,7 +63,7 @@ func Compare(files []string, reports []*Report) (*Comparison, error) {
 		c.differences(i)
 		for j := range r.Rows {
 			name := r.Rows[j].Name
-			if len(reports) > 1 && !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return x.Name == name }) {
+			if !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return x.Name == name }) {
 				c.Rows = append(c.Rows, compareRow(name, reports))
 			}
 		}

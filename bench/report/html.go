@@ -44,7 +44,7 @@ func (c *Comparison) HTML(out io.Writer, failed []string) error {
 		p.Notes = c.Reports[0].Notes
 	}
 	for i, r := range c.Reports {
-		s := source{Label: c.Labels[i], Color: i % colors, Report: r}
+		s := source{Label: c.Labels[i], Color: i % palette, Report: r}
 		for j := range r.Rows {
 			s.Runs = max(s.Runs, r.Rows[j].runs())
 		}
@@ -80,8 +80,8 @@ func (c *Comparison) HTML(out io.Writer, failed []string) error {
 	return pageTemplate.Execute(out, p)
 }
 
-// colors is how many page.css has for lines.
-const colors = 6
+// palette is how many colours page.css has for lines.
+const palette = 6
 
 // page is what page.html shows.
 type page struct {
@@ -177,7 +177,7 @@ func (m *ComparedMeasure) page() pageMeasure {
 	p := pageMeasure{Name: m.Name, Help: KindOf(m.Name).Help, Fault: m.fault()}
 	low, high := m.domain()
 	for i, x := range m.Measures {
-		v := pageValue{Text: figure(x), Unit: m.Unit, Color: i % colors}
+		v := pageValue{Text: figure(x), Unit: m.Unit, Color: i % palette}
 		if x != nil && len(x.Runs) > 0 {
 			var runs []string
 			for _, r := range x.Runs {
