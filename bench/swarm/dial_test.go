@@ -135,12 +135,12 @@ func TestDial(t *testing.T) {
 	})
 	stranger := insecure(cfg)
 	stranger.Token = token("another key, which is as long as it must be")
-	bad("another's token", stranger, wss, "401 Unauthorized: ")
+	bad("another's token", stranger, wss, "refused: 401 ")
 	stranger.Token = "two words"
 	bad("no token at all", stranger, wss, "token")
 	stranger = insecure(streams)
 	stranger.Token = "short"
-	bad("no token, streams", stranger, https, "401 Unauthorized: {")
+	bad("no token, streams", stranger, https, `"auth_failed"`)
 	bad("wrong path", insecure(cfg), wss+"/other", "404 Not Found")
 	bad("wrong path, streams", insecure(streams), https+"/other", "404 Not Found")
 	bad("the other edge", plainCfg, "ws://"+plain.SSE, "404 Not Found")

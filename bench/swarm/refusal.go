@@ -24,6 +24,7 @@ func refusal(b []byte) error {
 		return &hopeless{fmt.Errorf("no answer of HTTP: %.60q", b)}
 	}
 	body, err := io.ReadAll(r.Body)
+	_ = r.Body.Close() // it is memory
 	if errors.Is(err, io.ErrUnexpectedEOF) && len(b) < maxRefusal {
 		return nil
 	}
