@@ -265,7 +265,10 @@ func TestAgain(t *testing.T) {
 	never := refusal([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1000000\r\nContent-Length: 0\r\n\r\n"))
 	all := []*client{c, {fd: -1}, {fd: -1}, {fd: -1}}
 	s.heardOf, s.begun = true, time.Now()
-	for i, err := range []error{never, slow, errors.New("reset"), slow} {
+	if err := sentAway([]byte(`{"why":"overload","retry_ms":7000}`)); err.Error() == "" || err.(*busy).pause != 7*time.Second {
+		t.Error(err)
+	}
+	for i, err := range []error{never, slow, errors.New("reset"), sentAway([]byte(`{"why":"behind","retry_ms":7000}`))} {
 		s.fail(all[i], err)
 	}
 	if want := []*client{all[2], all[1], all[3], all[0]}; !slices.Equal(s.later, want) {

@@ -5,11 +5,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/bits"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // edgeStreams is the event streams of our public edge.
@@ -47,8 +49,8 @@ func (d edgeStreams) opened(c *client, head []byte) error {
 	if bytes.Contains(head, []byte("content-encoding: gzip\r\n")) {
 		inflate = d.s.inflateChunk
 	}
-	if d.s.cfg.Deflate != (inflate != nil) {
-		return fmt.Errorf("compressed: %t, and wanted %t", inflate != nil, d.s.cfg.Deflate)
+	if inflate != nil && !d.s.cfg.Deflate {
+		return &hopeless{errors.New("the stream is compressed, which nobody has asked for")}
 	}
 	c.stream.reset(inflate)
 	return nil
@@ -89,6 +91,9 @@ func (d edgeStreams) happened(c *client, e *event, now int64) error {
 		}
 	case "hello":
 		c.place = e.place
+		if d.s.cfg.Deflate && c.stream.inflate == nil {
+			return &hopeless{errors.New("the stream is not compressed")} // one that begins by goodbye need not be
+		}
 		if bytes.Contains(e.data, []byte(`"how":"replay"`)) {
 			d.s.run(c)
 		}
@@ -103,12 +108,28 @@ func (d edgeStreams) happened(c *client, e *event, now int64) error {
 			d.s.run(c)
 		}
 	case "goodbye":
-		return fmt.Errorf("sent away: %.100q", e.data)
+		return sentAway(e.data)
 	case "status", "hb":
 	default:
 		d.s.report.Malformed++
 	}
 	return nil
+}
+
+// sentAway is what a goodbye means.
+func sentAway(data []byte) error {
+	var m struct {
+		Why   string
+		Retry int64 `json:"retry_ms"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("sent away: %.100q", data)
+	}
+	err := fmt.Errorf("sent away: %s", m.Why)
+	if m.Why == "overload" {
+		err = errors.New("sent away: overload, by the server's limits of requests, connections or different streams")
+	}
+	return &busy{err, min(time.Duration(max(0, m.Retry))*time.Millisecond, maxPause)}
 }
 
 // begun takes from a snapshot how far its instruments have come. All clients of a stream get the same.

@@ -220,7 +220,7 @@ func (r *stream) body() (err error) {
 	r.whole = r.whole[:0]
 	if !r.unzipped {
 		if len(b) != 10 || b[0] != 0x1f || b[1] != 0x8b {
-			return fmt.Errorf("%.20q is no header of gzip", b)
+			return &hopeless{fmt.Errorf("%.20q is no header of gzip alone: a compressed stream must come as the edge makes it, without a proxy between", b)}
 		}
 		r.unzipped = true
 		return nil

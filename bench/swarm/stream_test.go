@@ -227,6 +227,27 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestCompression has a server that does not compress, or does so unasked.
+func TestCompression(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
+	f := func(wanted bool, more, body, want string) {
+		t.Helper()
+		s := newStreams()
+		s.cfg.Deflate = wanted
+		c := &client{fd: -1, state: upgrading, topics: []int{1}, seqs: make([]uint32, 3)}
+		rest, err := s.answered(c, append([]byte(head+more+"\r\n"), chunks(false, body)...))
+		if err == nil {
+			err = s.take(c, rest)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	f(true, "", "event: hello\ndata: {\"how\":\"snapshot\"}\n\n", "not compressed")
+	f(true, "", "event: goodbye\ndata: {\"why\":\"overload\"}\n\n", "overload")
+	f(false, "Content-Encoding: gzip\r\n", "", "nobody has asked")
+}
+
 func TestPlace(t *testing.T) {
 	for _, offset := range []uint64{0, 1, 127, 128, 1 << 40} {
 		if got, ok := placeOf(target.EventID(offset)); !ok || got != offset {
