@@ -30,6 +30,8 @@ func (b Band) String(value float64, unit string) string {
 		return "-"
 	case b.Factor <= 1 || math.Abs(value)*(b.Factor-1) < b.Within:
 		return "±" + quantity(b.Within, unit)
+	case b.Factor > 100:
+		return "×÷ > 100" // the runs are too few for what they differ by
 	case b.Factor > 1.5:
 		return "×÷ " + times(math.Ceil(b.Factor*10)/10)
 	}

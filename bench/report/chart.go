@@ -88,7 +88,7 @@ func (c *Comparison) charts(i int) (all []chart) {
 			}
 			for n, name := range names {
 				at := slices.IndexFunc(row.Series, func(s Series) bool { return s.Name == name })
-				if at < 0 || !worthwhile(&row.Series[at]) {
+				if at < 0 || !row.worthwhile(&row.Series[at]) {
 					continue
 				}
 				label, color := name, n
@@ -111,12 +111,14 @@ func (c *Comparison) charts(i int) (all []chart) {
 }
 
 // worthwhile tells whether a series is worth a plot: the number of clients is when it changes, faults are when there are some.
-func worthwhile(s *Series) bool {
+func (r *Row) worthwhile(s *Series) bool {
 	if len(s.Values) < 2 || len(s.At) != len(s.Values) {
 		return false
 	}
 	switch s.Name {
-	case "clients", "faults", "sent":
+	case "faults":
+		return slices.ContainsFunc(r.Measures, func(m Measure) bool { return faulty(&m) })
+	case "clients", "sent":
 		return slices.Min(s.Values) != slices.Max(s.Values)
 	}
 	return true
@@ -167,7 +169,7 @@ func percentiles(label string, color int, curve []Point) line {
 	return l
 }
 
-// overTime draws a series, with gaps where there were no samples for a while, and between phases.
+// overTime draws a series, with gaps where there were no samples for a while: between runs above all.
 func overTime(label string, color int, begin float64, s *Series, phases []Phase) line {
 	l := line{Label: label, Color: color % palette, Dash: s.Name == "sent"}
 	var steps []float64
@@ -175,9 +177,9 @@ func overTime(label string, color int, begin float64, s *Series, phases []Phase)
 		steps = append(steps, s.At[i]-s.At[i-1])
 	}
 	slices.Sort(steps)
-	pause := 2.5 * steps[len(steps)/2]
+	usual := steps[len(steps)/2]
 	for i, at := range s.At {
-		if i > 0 && (at-s.At[i-1] > pause || phaseAt(phases, at) != phaseAt(phases, s.At[i-1])) {
+		if pause := at - s.At[max(0, i-1)]; pause > 2.5*usual || pause > 1.5*usual && phaseAt(phases, at) != phaseAt(phases, s.At[i-1]) {
 			l.X, l.Y = append(l.X, (at+s.At[i-1])/2-begin), append(l.Y, nil)
 		}
 		v := &s.Values[i]

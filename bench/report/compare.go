@@ -216,7 +216,8 @@ func against(k *Kind, a, b *Measure) Against {
 // Table is for people at a terminal.
 func (c *Comparison) Table() string {
 	var b strings.Builder
-	b.WriteString("\n" + c.Reports[0].Title + "\n")
+	b.WriteString("\n")
+	paragraph(&b, "", c.Reports[0].Title)
 	for i, r := range c.Reports {
 		paragraph(&b, fmt.Sprintf("  %s: ", c.Labels[i]), r.System.String()+"; "+r.Machine.String())
 	}

@@ -34,7 +34,8 @@ function phases(all) {
       ctx.textBaseline = 'bottom';
       ctx.textAlign = 'center';
       ctx.fillStyle = css('--muted');
-      if (ctx.measureText(p.name).width + 4 * ratio < to - from) ctx.fillText(p.name, (from + to) / 2, bbox.top - 3 * ratio);
+      const name = [p.name, p.name.split(',')[0]].find(n => ctx.measureText(n).width + 4 * ratio < to - from);
+      if (name) ctx.fillText(name, (from + to) / 2, bbox.top - 3 * ratio);
     })],
   };
 }

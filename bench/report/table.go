@@ -13,7 +13,8 @@ const width = 100
 // Table is for people at a terminal.
 func (r *Report) Table() string {
 	var b strings.Builder
-	b.WriteString("\n" + r.Title + "\n")
+	b.WriteString("\n")
+	paragraph(&b, "", r.Title)
 	paragraph(&b, "  ", r.System.String())
 	paragraph(&b, "  ", r.Machine.String())
 	for i := range r.Rows {
