@@ -104,7 +104,7 @@ func (b *broadcast) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		b.mu.Unlock()
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // it has ended
 	for err == nil {
 		var payload []byte
 		if payload, err = readFrame(in.Reader); err == nil {

@@ -46,7 +46,7 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path != "/.well-known/mercure":
 		http.NotFound(w, r)
 	case r.Header.Get("Authorization") != "Bearer "+want:
-		http.Error(w, "Unauthorized", http.StatusUnauthorized)
+		http.Error(w, "no token of mine", http.StatusUnauthorized)
 	case r.Method == http.MethodPost:
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -113,7 +113,7 @@ func TestMercure(t *testing.T) {
 	t.Run("Refused", func(t *testing.T) {
 		t.Parallel()
 		_, s := newHub(t, true)
-		refused(t, target.Config{Kind: target.Mercure, Publish: s.URL, Subscribe: s.URL}, swarm.Config{Protocol: target.Mercure, SSE: true, JSON: true, Token: "wrong"}, "401 Unauthorized")
+		refused(t, target.Config{Kind: target.Mercure, Publish: s.URL, Subscribe: s.URL}, swarm.Config{Protocol: target.Mercure, SSE: true, JSON: true, Token: "wrong"}, "no token of mine")
 	})
 }
 

@@ -42,7 +42,7 @@ func free(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	defer func() { _ = ln.Close() }() // somebody else takes it
 	return ln.Addr().String()
 }
 

@@ -35,11 +35,10 @@ func TestMain(m *testing.M) {
 
 // rig is a publisher and clients, in processes of their own.
 type rig struct {
-	t          *testing.T
-	topics     int
-	publisher  *proc.Proc
-	clients    *proc.Proc
-	subscribed int
+	t         *testing.T
+	topics    int
+	publisher *proc.Proc
+	clients   *proc.Proc
 }
 
 // child starts a part.

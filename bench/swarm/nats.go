@@ -2,10 +2,11 @@ package swarm
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/tickwire/tickwire/bench/target"
 )
 
 // nats is the client protocol of NATS in binary WebSocket messages. The operations are a stream: where a message of the
@@ -113,19 +114,7 @@ func (d nats) control(c *client, line []byte) error {
 // subscribe asks for everything, and for a pong, which comes when all that is done.
 func (d nats) subscribe(c *client) error {
 	c.state = asking
-	connect, err := json.Marshal(struct {
-		Verbose   bool   `json:"verbose"`
-		Pedantic  bool   `json:"pedantic"`
-		Name      string `json:"name"`
-		Lang      string `json:"lang"`
-		Version   string `json:"version"`
-		Protocol  int    `json:"protocol"` // 1: further INFOs are understood
-		AuthToken string `json:"auth_token,omitempty"`
-	}{Name: "tickwire-bench", Lang: "go", Version: "1", Protocol: 1, AuthToken: d.s.cfg.Token})
-	if err != nil {
-		return err
-	}
-	b := append(append([]byte("CONNECT "), connect...), lineEnd...)
+	b := target.NATSConnect(d.s.cfg.Token)
 	for i, name := range d.names(c) {
 		b = append(append(append(b, "SUB "...), name...), ' ')
 		b = append(strconv.AppendInt(b, int64(i+1), 10), lineEnd...)

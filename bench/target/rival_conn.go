@@ -158,27 +158,7 @@ func natsGreet(c *conn, u *url.URL, key string) error {
 		c.Conn = tls.Client(c.Conn, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
 		c.in.Reset(c.Conn)
 	}
-	hello := struct {
-		Verbose   bool   `json:"verbose"`
-		Pedantic  bool   `json:"pedantic"`
-		Name      string `json:"name"`
-		Lang      string `json:"lang"`
-		Version   string `json:"version"`
-		Protocol  int    `json:"protocol"`
-		User      string `json:"user,omitempty"`
-		Pass      string `json:"pass,omitempty"`
-		AuthToken string `json:"auth_token,omitempty"`
-	}{Name: "tickwire-bench", Lang: "go", Version: "1", Protocol: 1}
-	if user, pass, ok := strings.Cut(key, ":"); ok {
-		hello.User, hello.Pass = user, pass
-	} else {
-		hello.AuthToken = key
-	}
-	b, err := json.Marshal(hello)
-	if err != nil {
-		return err
-	}
-	if err := c.write(append(append([]byte("CONNECT "), b...), "\r\nPING\r\n"...)); err != nil {
+	if err := c.write(append(NATSConnect(key), "PING\r\n"...)); err != nil {
 		return err
 	}
 	for {
@@ -192,6 +172,31 @@ func natsGreet(c *conn, u *url.URL, key string) error {
 			return c.SetDeadline(time.Time{})
 		}
 	}
+}
+
+// NATSConnect is the operation by which a client says who it is. The key is a token, or user:password.
+func NATSConnect(key string) []byte {
+	hello := struct {
+		Verbose   bool   `json:"verbose"`
+		Pedantic  bool   `json:"pedantic"`
+		Name      string `json:"name"`
+		Lang      string `json:"lang"`
+		Version   string `json:"version"`
+		Protocol  int    `json:"protocol"` // 1: further INFOs are understood
+		User      string `json:"user,omitempty"`
+		Pass      string `json:"pass,omitempty"`
+		AuthToken string `json:"auth_token,omitempty"`
+	}{Name: "tickwire-bench", Lang: "go", Version: "1", Protocol: 1}
+	if user, pass, ok := strings.Cut(key, ":"); ok {
+		hello.User, hello.Pass = user, pass
+	} else {
+		hello.AuthToken = key
+	}
+	b, err := json.Marshal(&hello) //nolint:gosec // the server must have them
+	if err != nil {
+		panic("target: a greeting that is no JSON: " + err.Error())
+	}
+	return append(append([]byte("CONNECT "), b...), "\r\n"...)
 }
 
 // toWS publishes on a WebSocket connection, a message in a frame; whatever has gathered goes in one write. What the server
