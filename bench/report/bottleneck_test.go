@@ -30,6 +30,9 @@ func TestBottleneck(t *testing.T) {
 	f(report.LoadGenerator{Busy: 150, Threads: 2})
 	f(report.LoadGenerator{Busy: 170, Threads: 2}, "85 %")
 	f(report.LoadGenerator{Waited: 51}, "51 %")
+	f(report.LoadGenerator{Waited: 90, Wait: 0.2, P50: 1})
+	f(report.LoadGenerator{Waited: 40, Wait: 5, P50: 1})
+	f(report.LoadGenerator{Waited: 90, Wait: 0.3, P50: 1}, "0.30 ms each time, of a p50 of 1.00")
 	f(report.LoadGenerator{ClientLag: 1.1, P99: 4}, "1.10 ms, of 4.00")
 	f(report.LoadGenerator{PublisherLag: 1.2, P99: 4}, "1.20 ms at p99, of 4.00")
 	f(report.LoadGenerator{ClientLag: 1, PublisherLag: 1}) // nothing measured to compare with

@@ -59,6 +59,7 @@ var Kinds = []Kind{
 	{"old_bytes", "B", Lower, false, latencyNoise, "handled after the pause that were older than 250 ms when it ended"},
 	{"lag_notices", "", Neither, false, latencyNoise, "words of the server that a client is behind"},
 	{"cut_off", "", Lower, false, tailNoise, "clients that stopped reading and that the server cut off"},
+	{"unfairness", "×", Lower, false, tailNoise, "the p99 of the worst endpoint over that of the best, of those that are well"},
 	{"served", "", Higher, false, steadyNoise, "clients that were served again"},
 	{"connect/s", "/s", Higher, false, latencyNoise, "clients per second that connected and had what they asked for"},
 	{"failed_connects", "", Lower, false, tailNoise, "attempts to connect that failed, and were made again"},
