@@ -1,399 +1,291 @@
 package load
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"os"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tickwire/tickwire/bench/proc"
-	"github.com/tickwire/tickwire/pkg/signature"
+	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/stream"
 )
 
-// AlertsConfig describes a run of raw trades in, signed requests out. Every trade that crosses the limit fires all alerts of
-// its instrument.
+// AlertsConfig is what loads of alerts have in common: raw trades in, signed requests out.
 type AlertsConfig struct {
-	API         string          // of the alerts, http://…, which asks for no key
-	Cluster     *stream.Cluster // where md.raw is
-	Fires       int             // a second
+	Config
+	Receiver
+	Database  string // of servers that are started
+	Endpoints int    // that the alerts are dealt out to
+	InFlight  int    // requests at a time to each
+	Drain     time.Duration
+}
+
+func defaultAlertsConfig() AlertsConfig {
+	return AlertsConfig{
+		Config:   Config{Repeat: 3, Warmup: 2 * time.Second, Duration: 8 * time.Second},
+		Receiver: Receiver{Listen: "127.0.0.1:0"}, Endpoints: 10, InFlight: 100, Drain: 10 * time.Second,
+	}
+}
+
+// RegisterFlags adds the flags.
+func (c *AlertsConfig) RegisterFlags(f *pflag.FlagSet) {
+	c.Config.RegisterFlags(f)
+	c.Receiver.RegisterFlags(f)
+	f.StringVar(&c.Database, "webhook-database", "", "`URL` of a PostgreSQL database for servers that are started, instead of SQLite in a temporary folder")
+	f.IntVar(&c.Endpoints, "endpoints", c.Endpoints, "endpoints that the alerts are dealt out to")
+	f.IntVar(&c.InFlight, "in-flight", c.InFlight, "requests at a time to each endpoint, at most: its max_in_flight")
+	f.DurationVar(&c.Drain, "drain", c.Drain, "how long the last requests may take to arrive, before they count as missing")
+}
+
+// Validate says which flag is wrong.
+func (c *AlertsConfig) Validate() error {
+	d := &c.Deployment
+	switch {
+	case d.Named() && d.Alerts == "":
+		return errors.New("--alerts: the address of the alerts' API is missing")
+	case d.Named() && len(d.Kafka) == 0:
+		return errors.New("--kafka: needed to publish the trades that make alerts fire")
+	case c.Endpoints < 1 || c.Endpoints > 1000:
+		return errors.New("--endpoints: from 1 to 1000")
+	case c.InFlight < 1 || c.InFlight > 100:
+		return errors.New("--in-flight: from 1 to 100")
+	case c.Drain < 0:
+		return errors.New("--drain: not negative")
+	}
+	return errors.Join(c.Receiver.Validate(), c.Config.Validate())
+}
+
+// flags are of servers that are started.
+func (c *AlertsConfig) flags() []string {
+	return []string{"--webhook-addr", "127.0.0.1:0", "--webhook-rate", "0", "--webhook-max-endpoints", "1000", "--webhook-max-alerts", "1000000", "--webhook-database", c.Database}
+}
+
+// job is one run of alerts.
+type job struct {
+	*AlertsConfig
+	on      *stage
+	meter   *meter
+	in      *inbox
+	desk    *desk
+	trader  *trader
+	cluster *stream.Cluster
+	paths   []string // of the endpoints
+	ids     []string
+}
+
+// begin makes the endpoints, and lists the instruments. The job must be ended, whatever begin says.
+func (c *AlertsConfig) begin(ctx context.Context, on *stage, instruments int) (j *job, err error) {
+	j = &job{AlertsConfig: c, on: on, meter: newMeter(false), desk: newDesk(on.Deployment)}
+	if j.cluster, err = on.Cluster(); err != nil {
+		return j, err
+	}
+	if j.trader, err = newTrader(ctx, j.cluster, instruments); err != nil {
+		return j, err
+	}
+	if j.in, err = c.receive(j.meter); err != nil {
+		return j, err
+	}
+	for n := range c.Endpoints {
+		path := fmt.Sprintf("/%s/%d", j.trader.session, n)
+		id, err := j.desk.endpoint(ctx, j.in, path, c.InFlight)
+		if err != nil {
+			return j, err
+		}
+		j.paths, j.ids = append(j.paths, path), append(j.ids, id)
+	}
+	if err := j.desk.try(ctx, j.in, j.ids[0]); err != nil {
+		return j, err
+	}
+	return j, j.trader.list()
+}
+
+// end takes away what was made, unless the servers end anyway, and ends all that was begun.
+func (j *job) end(ctx context.Context) (err error) {
+	if !j.on.Started {
+		err = j.desk.clear(ctx)
+	}
+	if j.in != nil {
+		j.in.close()
+	}
+	if j.trader != nil {
+		_ = j.trader.w.Close(context.WithoutCancel(ctx)) // all that counts has been waited for
+	}
+	if j.cluster != nil {
+		j.cluster.Close()
+	}
+	return err
+}
+
+// window is when a job measures, and what it expects.
+type window struct {
+	from, to time.Time
+	next     func() (tick, bool) // of the trader
+	fired    func() int64        // in all, that must arrive; read when there are no more ticks
+}
+
+// measure has the trader trade, and waits until all that has fired has arrived.
+func (j *job) measure(ctx context.Context, w window) (*trial, error) {
+	j.meter.open(w.from, w.to)
+	trading, running := errgroup.WithContext(ctx)
+	trading.Go(func() error { return j.trader.run(running, w.from, w.next) })
+	j.on.phase("warm up")
+	_ = pause(running, time.Until(w.from)) // cut short, the trader says why
+	j.on.phase("run")
+	before := look(j.on.PID)
+	s := sampler{meter: j.meter, rec: j.on.rec, server: proc.NewWatch(j.on.PID), sent: j.trader.sent.Load, faults: func() int64 { return j.in.now().unverified }}
+	s.start()
+	defer s.tick.Stop()
+	s.until(running.Done(), w.to)
+	if err := trading.Wait(); err != nil {
+		return nil, err
+	}
+	if err := j.trader.w.Wait(ctx); err != nil {
+		return nil, fmt.Errorf("write to md.raw: %w", err)
+	}
+	j.on.phase("drain")
+	fired := w.fired()
+	if _, err := await(ctx, j.Drain, func() bool { return j.in.now().arrived >= fired }); err != nil {
+		return nil, err
+	}
+	used := before.since() // what is left over of the window belongs to it
+	j.meter.collect()
+	if j.meter.total.updates == 0 {
+		return nil, fmt.Errorf("nothing arrived at %s, of %d alerts that have fired", j.in.url, fired)
+	}
+	t, got := &trial{figures: map[string]float64{}, latency: j.meter.total.latency}, j.in.now()
+	report.Latencies(t.figures, t.latency)
+	t.figures["missing"], t.figures["again"], t.figures["unverified"] = float64(max(0, fired-got.arrived)), float64(got.again), float64(got.unverified)
+	t.figures["publisher_lag"] = quantile(j.trader.late, 99)
+	used.measures(t, time.Since(w.from), j.meter.total.updates)
+	return t, nil
+}
+
+// Alerts is a load of alerts that fire all the time. Every trade that crosses the limit fires all alerts of its instrument.
+type Alerts struct {
+	AlertsConfig
+	Pace
 	Instruments int
-	Alerts      int // of each instrument
-	Endpoints   int // that the alerts are dealt out to
-	Warmup      time.Duration
-	Duration    time.Duration
-	Server      int // process id of the servers, whose CPU time is reported; 0 when it is not known
+	Each        int // alerts of each instrument
 }
 
 // DefaultAlerts is a thousand fires a second.
-func DefaultAlerts() AlertsConfig {
-	return AlertsConfig{Fires: 1000, Instruments: 50, Alerts: 4, Endpoints: 10, Warmup: 2 * time.Second, Duration: 10 * time.Second}
+func DefaultAlerts() Alerts {
+	return Alerts{AlertsConfig: defaultAlertsConfig(), Pace: Pace{Rate: 1000}, Instruments: 50, Each: 4}
 }
 
-// AlertsReport is what a run measured. Fires are counted from the first one on, warm-up and end included: each must arrive.
-type AlertsReport struct {
-	Fired     int64         // that the trades sent must have fired
-	Arrived   int64         // different events
-	Again     int64         // requests with an event that had arrived
-	Refused   int64         // requests whose signature was not good
-	Measured  int64         // requests in the measured part
-	Elapsed   time.Duration // of the measured part
-	ServerCPU time.Duration
-	LoadCPU   time.Duration
-	Histogram *hdrhistogram.Histogram // microseconds, from the trade's intended send time to the request's arrival
+// RegisterFlags adds the flags.
+func (v *Alerts) RegisterFlags(f *pflag.FlagSet) {
+	v.AlertsConfig.RegisterFlags(f)
+	v.Pace.RegisterFlags(f, "fires")
+	f.IntVar(&v.Instruments, "instruments", v.Instruments, "instruments")
+	f.IntVar(&v.Each, "each", v.Each, "alerts of each instrument")
 }
 
-// String is the report for people.
-func (r *AlertsReport) String() string {
-	q := func(p float64) float64 { return float64(r.Histogram.ValueAtQuantile(p)) / 1000 }
-	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(max(1, r.Measured)) }
-	return fmt.Sprintf("requests       %d (%.0f/s)\nlatency ms     p50 %.2f  p90 %.2f  p99 %.2f  p99.9 %.2f  max %.2f\n"+
-		"CPU            servers %.1f µs per request; producer and receiver %.1f\nfaults         %d fires missing, %d repeated, %d signatures refused\n",
-		r.Measured, float64(r.Measured)/r.Elapsed.Seconds(), q(50), q(90), q(99), q(99.9), float64(r.Histogram.Max())/1000,
-		per(r.ServerCPU), per(r.LoadCPU), r.Fired-r.Arrived, r.Again, r.Refused)
-}
-
-// Err says what was wrong. A repeated request is not: delivery is at least once.
-func (r *AlertsReport) Err() error {
-	if r.Fired == 0 || r.Arrived != r.Fired || r.Refused > 0 {
-		return fmt.Errorf("%d alerts fired, %d arrived, %d with a bad signature", r.Fired, r.Arrived, r.Refused)
-	}
-	return nil
-}
-
-// Alerts runs the load.
-func Alerts(ctx context.Context, cfg AlertsConfig) (*AlertsReport, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	in := newInbox()
-	if err := in.listen(); err != nil {
-		return nil, err
-	}
-	defer in.close()
-	w, err := cfg.Cluster.RawWriter(ctx, cfg.Cluster.Topics().Raw, stream.RawWriterConfig{})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = w.Close(context.WithoutCancel(ctx)) }()
-	p := newTrader(w, cfg.Instruments)
-	if err := p.list(); err != nil {
-		return nil, err
-	}
-	if err := cfg.create(ctx, p.syms, in); err != nil {
-		return nil, err
-	}
-	group, trading := errgroup.WithContext(ctx)
-	// Each second trade of an instrument crosses the limit.
-	every := time.Duration(float64(time.Second) * float64(cfg.Alerts) / float64(2*cfg.Fires))
-	stop := make(chan struct{})
-	group.Go(func() error { return p.run(trading, every, stop) })
-
-	report := &AlertsReport{Histogram: newHistogram()}
-	err = pause(trading, cfg.Warmup)
-	if err == nil {
-		in.measuring.Store(true)
-		server, own, began := proc.CPU(cfg.Server), ownTime(), time.Now()
-		err = pause(trading, cfg.Duration)
-		in.measuring.Store(false)
-		report.Elapsed, report.ServerCPU, report.LoadCPU = time.Since(began), proc.CPU(cfg.Server)-server, ownTime()-own
-	}
-	close(stop)
-	if err := errors.Join(err, group.Wait()); err != nil {
-		return nil, err
-	}
-	report.Fired = p.crossings * int64(cfg.Alerts)
-	for range 200 { // what is still on its way
-		if in.arrived() >= report.Fired || pause(ctx, 50*time.Millisecond) != nil {
-			break
-		}
-	}
-	in.report(report)
-	return report, ctx.Err()
-}
-
-// create makes the endpoints and the alerts, and waits until these are active.
-func (cfg *AlertsConfig) create(ctx context.Context, syms []string, in *inbox) error {
-	var endpoints []string
-	for n := range cfg.Endpoints {
-		var made struct {
-			ID      string
-			Secrets []struct{ Secret string }
-		}
-		err := cfg.post(ctx, "/v1/endpoints", map[string]any{"url": in.url + "/" + fmt.Sprint(n), "max_in_flight": 100}, &made)
-		if err != nil {
-			return err
-		}
-		secret, err := signature.ParseSecret(made.Secrets[0].Secret)
-		if err != nil {
-			return err
-		}
-		in.keys["/"+fmt.Sprint(n)] = &signature.Verifier{Keys: []signature.Checker{secret}}
-		endpoints = append(endpoints, made.ID)
-	}
-	var alerts []any
-	for i, sym := range syms {
-		for n := range cfg.Alerts {
-			alerts = append(alerts, map[string]any{
-				"sym": sym, "endpoints": []string{endpoints[(i*cfg.Alerts+n)%len(endpoints)]},
-				"rule": map[string]any{"series": "last", "op": "crosses_above", "limit": "100.00", "mode": "recurring"},
-			})
-		}
-	}
-	for len(alerts) > 0 {
-		n := min(len(alerts), 1000)
-		var answer struct {
-			Results []struct{ Status int }
-		}
-		if err := cfg.post(ctx, "/v1/alerts", map[string]any{"alerts": alerts[:n]}, &answer); err != nil {
-			return err
-		}
-		if len(answer.Results) != n {
-			return fmt.Errorf("%d answers to %d alerts", len(answer.Results), n)
-		}
-		var left []any // the servers have only just heard of their instruments
-		for i := range answer.Results {
-			if answer.Results[i].Status >= 300 {
-				left = append(left, alerts[i])
-			}
-		}
-		alerts = append(left, alerts[n:]...)
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return cfg.active(ctx)
-}
-
-// active waits until no alert is pending.
-func (cfg *AlertsConfig) active(ctx context.Context) error {
-	for {
-		var page struct{ Items []json.RawMessage }
-		err := cfg.call(ctx, http.MethodGet, "/v1/alerts?state=pending&limit=1", nil, &page)
-		if err != nil || len(page.Items) == 0 {
-			return err
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-}
-
-func (cfg *AlertsConfig) post(ctx context.Context, path string, body, into any) error {
-	b, err := json.Marshal(body)
-	if err != nil {
+// Validate says which flag is wrong.
+func (v *Alerts) Validate() error {
+	if err := v.settle(&v.Config); err != nil {
 		return err
 	}
-	return cfg.call(ctx, http.MethodPost, path, bytes.NewReader(b), into)
-}
-
-// call calls the API; what it refuses is tried again for some seconds.
-func (cfg *AlertsConfig) call(ctx context.Context, method, path string, body *bytes.Reader, into any) error {
-	for wait := 0; ; wait++ {
-		var content io.Reader = http.NoBody
-		if body != nil {
-			if _, err := body.Seek(0, io.SeekStart); err != nil {
-				return err
-			}
-			content = body
-		}
-		req, err := http.NewRequestWithContext(ctx, method, cfg.API+path, content)
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Content-Type", "application/json")
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		text, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
-		_ = res.Body.Close()
-		switch {
-		case err != nil:
-			return err
-		case res.StatusCode >= 300 && wait < 100:
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
-				return err
-			}
-			continue
-		case res.StatusCode >= 300:
-			return fmt.Errorf("%s %s: %s: %.300s", method, path, res.Status, text)
-		case into == nil:
-			return nil
-		}
-		return json.Unmarshal(text, into)
-	}
-}
-
-// trader writes trades that cross the limit up and down.
-type trader struct {
-	w         *stream.RawWriter
-	headers   []stream.Header
-	syms      []string
-	trades    int64
-	crossings int64 // upwards
-}
-
-func newTrader(w *stream.RawWriter, instruments int) *trader {
-	session := fmt.Sprintf("bench-%d", time.Now().UnixMicro())
-	t := &trader{w: w, headers: []stream.Header{{Key: "source", Value: []byte("tickwire")}, {Key: "session", Value: []byte(session)}}}
-	for i := range instruments {
-		t.syms = append(t.syms, fmt.Sprintf("BENCH-%d", i))
-	}
-	return t
-}
-
-// list tells the servers of the instruments, each with a trade below the limit.
-func (t *trader) list() error {
-	for _, sym := range t.syms {
-		now := time.Now()
-		err := t.write(sym, fmt.Appendf(nil, `{"type":"instrument","sym":%q,"source":"tickwire","ps":2,"ss":5,"tick":"0.01","ts":%d}`, sym, now.UnixMicro()))
-		if err := errors.Join(err, t.trade(sym, "99.00", now)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *trader) trade(sym, price string, at time.Time) error {
-	t.trades++
-	return t.write(sym, fmt.Appendf(nil, `{"type":"trade","sym":%q,"price":%q,"size":"0.1","side":"buy","id":"%d","ts":%d}`, sym, price, t.trades, at.UnixMicro()))
-}
-
-func (t *trader) write(sym string, value []byte) error {
-	return t.w.Write(&stream.Record{Key: []byte(sym), Value: value, Headers: t.headers})
-}
-
-// run writes a trade each interval, instrument after instrument, until it is told to stop.
-func (t *trader) run(ctx context.Context, every time.Duration, stop <-chan struct{}) error {
-	at := time.Now()
-	for round := 0; ; round++ {
-		for i, sym := range t.syms {
-			at = at.Add(every)
-			sleepUntil(at)
-			select {
-			case <-stop:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			default:
-			}
-			price := "99.00"
-			if (round+i)%2 == 0 { // half of the instruments at a time, so that fires come evenly
-				price = "101.00"
-				t.crossings++
-			}
-			if err := t.trade(sym, price, at); err != nil {
-				return fmt.Errorf("write to md.raw: %w", err)
-			}
-		}
-	}
-}
-
-// inbox receives the requests.
-type inbox struct {
-	url       string
-	ln        net.Listener
-	server    *http.Server
-	serving   sync.WaitGroup
-	keys      map[string]*signature.Verifier // by path
-	measuring atomic.Bool
-
-	mu   sync.Mutex
-	seen map[string]struct{}
-	r    AlertsReport
-}
-
-func newInbox() *inbox {
-	in := &inbox{keys: map[string]*signature.Verifier{}, seen: map[string]struct{}{}}
-	in.r.Histogram = newHistogram()
-	in.server = &http.Server{Handler: in, ReadHeaderTimeout: time.Minute}
-	return in
-}
-
-func (in *inbox) listen() (err error) {
-	if in.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		return err
-	}
-	in.url = "http://" + in.ln.Addr().String()
-	in.serving.Go(func() { _ = in.server.Serve(in.ln) }) // ends by Close
-	return nil
-}
-
-func (in *inbox) close() {
-	_ = in.server.Close() // nobody waits for an answer any more
-	in.serving.Wait()
-}
-
-// ServeHTTP implements http.Handler.
-func (in *inbox) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	now := time.Now()
-	body, err := io.ReadAll(io.LimitReader(req.Body, 1<<20))
-	if err != nil {
-		http.Error(w, "cut off", http.StatusBadRequest)
-		return
-	}
-	var ts int64
-	if i := bytes.Index(body, tsField); i >= 0 {
-		ts = digits(body[i+len(tsField):])
-	}
-	h := req.Header
-	id, good := h.Get(signature.HeaderID), false
-	if v := in.keys[req.URL.Path]; v != nil {
-		_, err := v.Verify(id, h.Get(signature.HeaderTimestamp), h.Get(signature.HeaderSignature), body)
-		good = err == nil
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	_, again := in.seen[id]
 	switch {
-	case !good:
-		in.r.Refused++
-	case again:
-		in.r.Again++
-	default:
-		in.seen[strings.Clone(id)] = struct{}{}
-		in.r.Arrived++
+	case v.Instruments < 1 || v.Instruments > 10_000:
+		return errors.New("--instruments: from 1 to 10,000")
+	case v.Each < 1 || v.Each > 10_000:
+		return errors.New("--each: from 1 to 10,000")
 	}
-	if in.measuring.Load() {
-		in.r.Measured++
-		_ = in.r.Histogram.RecordValue(min(max(1, now.UnixMicro()-ts), maxLatency)) // in range by construction
-	}
+	return v.AlertsConfig.Validate()
 }
 
-func digits(b []byte) (n int64) {
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			break
+// Total is about how long it takes.
+func (v *Alerts) Total() time.Duration {
+	_ = v.settle(&v.Config) // what is wrong is said by Validate
+	return v.Config.Total() + time.Duration(v.Repeat)*v.Ramp
+}
+
+// RunAlerts runs the load.
+func RunAlerts(ctx context.Context, v Alerts, rec *report.Recorder) (*report.Report, error) {
+	if err := v.Validate(); err != nil {
+		return nil, err
+	}
+	r, err := v.repeat(ctx, rec, v.flags(), v.run)
+	if err != nil {
+		return nil, err
+	}
+	rate := fmt.Sprintf("%.0f", v.Rate)
+	if v.Stages != "" {
+		rate = v.Stages
+	}
+	r.Title = fmt.Sprintf("%s fires/s of %d alerts on %d instruments, to %d endpoints; every signature verified", rate, v.Instruments*v.Each, v.Instruments, v.Endpoints)
+	r.System.Protocol = "webhooks"
+	return r, nil
+}
+
+func (v *Alerts) run(ctx context.Context, on *stage) (_ *trial, err error) {
+	whole, lead, err := v.whole(v.Warmup)
+	if err != nil {
+		return nil, err
+	}
+	j, err := v.begin(ctx, on, v.Instruments)
+	defer func() { err = errors.Join(err, j.end(ctx)) }()
+	if err != nil {
+		return nil, err
+	}
+	var all []wanted
+	for i, sym := range j.trader.syms {
+		for n := range v.Each {
+			all = append(all, wanted{Sym: sym, Endpoints: []string{j.ids[(i*v.Each+n)%len(j.ids)]}, Rule: crossing})
 		}
-		n = 10*n + int64(c-'0')
 	}
-	return n
+	if err := j.desk.make(ctx, all); err != nil {
+		return nil, err
+	}
+	at := time.Now().Add(100 * time.Millisecond)
+	s := crossings{at: at, schedule: whole, each: v.Each, syms: j.trader.syms, from: at.Add(lead), to: at.Add(lead + v.Duration)}
+	t, err := j.measure(ctx, window{from: s.from, to: s.to, next: s.next, fired: func() int64 { return s.all * int64(v.Each) }})
+	if err != nil {
+		return nil, err
+	}
+	seconds := v.Duration.Seconds()
+	t.figures["sent/s"], t.figures["offered/s"] = float64(s.trades)/seconds, float64(s.window*int64(v.Each))/seconds
+	t.figures["delivered/s"] = float64(j.meter.total.updates) / seconds
+	return t, nil
 }
 
-func (in *inbox) arrived() int64 {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.r.Arrived
+// crossings are trades of which each second one of an instrument crosses the limit.
+type crossings struct {
+	at       time.Time
+	schedule schedule.Schedule // of fires
+	each     int
+	syms     []string
+	from, to time.Time
+
+	n      int
+	all    int64 // trades that crossed
+	window int64 // of these, in the window
+	trades int64 // in the window
 }
 
-func (in *inbox) report(r *AlertsReport) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	r.Arrived, r.Again, r.Refused, r.Measured = in.r.Arrived, in.r.Again, in.r.Refused, in.r.Measured
-	r.Histogram.Merge(in.r.Histogram)
+func (s *crossings) next() (tick, bool) {
+	round, i := s.n/len(s.syms), s.n%len(s.syms)
+	due := s.at.Add(s.schedule.Due(float64(s.n) * float64(s.each) / 2))
+	if !due.Before(s.to) {
+		return tick{}, false
+	}
+	s.n++
+	crosses := (round+i)%2 == 0 // half of the instruments at a time, so that fires come evenly
+	measured := !due.Before(s.from)
+	if measured {
+		s.trades++
+	}
+	if crosses {
+		s.all++
+		if measured {
+			s.window++
+		}
+	}
+	return tick{at: due, sym: s.syms[i], high: crosses}, true
 }
-
-// ownTime is the CPU time that this process has used.
-func ownTime() time.Duration { return usage(os.Getpid()).CPU }

@@ -241,8 +241,9 @@ func (m *machine) measures(t *trial, elapsed time.Duration, deliveries int64) {
 	g.Busy, g.Threads, g.ClientLag = 100*m.client.CPU.Seconds()/elapsed.Seconds(), runtime.NumCPU(), m.schedulerP99()
 	if wanted := m.client.CPU + m.client.Wait; wanted > 0 {
 		g.Waited = 100 * m.client.Wait.Seconds() / wanted.Seconds()
+		g.Wait = 1000 * m.client.Wait.Seconds() / float64(max(1, m.client.Switches))
 	}
-	g.PublisherLag, g.P99 = each["publisher_lag"], max(each["p99"], each["age_p99"])
+	g.PublisherLag, g.P50, g.P99 = each["publisher_lag"], max(each["p50"], each["age_p50"]), max(each["p99"], each["age_p99"])
 	each["client_cpu"], each["client_busy"] = float64(m.client.CPU.Nanoseconds())/1000/n, g.Busy
 	each["client_wait"], each["client_lag"] = g.Waited, g.ClientLag
 }

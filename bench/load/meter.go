@@ -59,15 +59,15 @@ func (m *meter) open(from, to time.Time) {
 	m.from.Store(from.UnixMicro())
 }
 
-// record takes a message that reader n has just got, and that stands for so many updates.
-func (m *meter) record(n int, h *market.Head, updates int64) {
+// record takes a message that reader n has just got, and that stands for so many updates. It tells whether it is in the window.
+func (m *meter) record(n int, h *market.Head, updates int64) bool {
 	now, at := time.Now().UnixMicro(), h.Time.Micros()
 	counts := at
 	if m.arrival {
 		counts = now
 	}
 	if counts < m.from.Load() || counts >= m.to.Load() {
-		return
+		return false
 	}
 	s := &m.shards[n%len(m.shards)]
 	s.mu.Lock()
@@ -80,6 +80,7 @@ func (m *meter) record(n int, h *market.Head, updates int64) {
 		record(s.ingest, at, in)
 		record(s.edge, in, now)
 	}
+	return true
 }
 
 // halfStamp is how many µs the broker's stamp, in whole milliseconds, is too early on average.

@@ -1,71 +1,31 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"runtime"
-
 	"github.com/spf13/cobra"
 
-	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/load"
 )
 
+// whereAlerts is what the help of scenarios says of --alerts, --kafka and --receive.
+const whereAlerts = `Without --alerts the servers are started in a process of their own (broker, ingest, webhook service), anew for each run, on an embedded
+broker or on the cluster that --kafka names. With --alerts and --kafka it is a deployment that runs: --token is an API key of the tenant that
+the alerts are made for, and they and their endpoints are taken away in the end; the instruments, whose names begin with BENCH-, stay there.
+The deployment must be allowed to call our receiver: --webhook-allow-nets and --webhook-allow-ports are the server's flags, --receive says
+where the receiver listens, --receive-url what the server calls.`
+
 func alertsCommand() *cobra.Command {
-	cfg, kafka, database := load.DefaultAlerts(), []string{}, ""
-	cmd := &cobra.Command{
-		Use:   "alerts",
-		Short: "From a raw trade's intended send time to the signed request that an alert makes",
-		Long: `Runs the servers in a process of their own (broker, ingest, webhook service; with --kafka the broker is that cluster), and
-producer and receiver in this one. Each second trade of an instrument crosses the limit of its alerts. Every request's signature is
-verified. Exit code 1 when a fire did not arrive.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return alerts(cmd.Context(), cmd.OutOrStdout(), cfg, kafka, database)
-		},
-	}
-	f := cmd.Flags()
-	f.StringSliceVar(&kafka, "kafka", nil, "use this Kafka cluster, `HOST:PORT,…`, instead of the embedded broker")
-	f.StringVar(&database, "webhook-database", "", "`URL` of a PostgreSQL database, instead of SQLite in a temporary folder")
-	f.IntVar(&cfg.Fires, "fires", cfg.Fires, "fires a second")
-	f.IntVar(&cfg.Instruments, "instruments", cfg.Instruments, "instruments")
-	f.IntVar(&cfg.Alerts, "alerts", cfg.Alerts, "alerts of each instrument")
-	f.IntVar(&cfg.Endpoints, "endpoints", cfg.Endpoints, "endpoints")
-	f.DurationVar(&cfg.Warmup, "warmup", cfg.Warmup, "not measured")
-	f.DurationVar(&cfg.Duration, "duration", cfg.Duration, "measured")
-	return cmd
+	return profiled(lightCommand("alerts", "From a raw trade's intended send time to the signed request that an alert makes",
+		`Publishes trades on a fixed schedule, each second of which crosses the limit of its instrument's alerts, and receives what these send.
+Every signature is verified. A request that comes once more is no fault (again): delivery is at least once. One that does not come is (missing).
+
+`+whereAlerts, load.DefaultAlerts(), load.RunAlerts))
 }
 
-func alerts(ctx context.Context, out io.Writer, cfg load.AlertsConfig, kafka []string, database string) error {
-	if cfg.Fires < 1 || cfg.Instruments < 1 || cfg.Alerts < 1 || cfg.Endpoints < 1 || cfg.Duration <= 0 {
-		return errors.New("--fires, --instruments, --alerts, --endpoints and --duration must be positive")
-	}
-	server, err := deployment.Open(ctx, deployment.Config{Kafka: kafka}, "--webhook-addr", "127.0.0.1:0", "--webhook-rate", "0", "--webhook-database", database)
-	if err != nil {
-		return err
-	}
-	r, err := measureAlerts(ctx, server, cfg)
-	if stopped := server.Close(); err == nil {
-		err = stopped
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(out, "%d fires/s, %d alerts on %d instruments, %d endpoints, %d cores, %s\n%s",
-		cfg.Fires, cfg.Alerts*cfg.Instruments, cfg.Instruments, cfg.Endpoints, runtime.NumCPU(), runtime.Version(), r); err != nil {
-		return err
-	}
-	return r.Err()
-}
+func webhookCommand() *cobra.Command {
+	return profiled(lightCommand("webhook", "How alerts are delivered that all fire at once",
+		`One tick fires all alerts, again and again. Latency is from the tick to the request; delivered/s is of the time in which there was something
+to deliver; recovery is the longest that it took until the last request of a tick; unfairness compares the endpoints. With --bad some
+endpoints are slow or failing, and what the others notice is measured.
 
-func measureAlerts(ctx context.Context, server *deployment.Deployment, cfg load.AlertsConfig) (*load.AlertsReport, error) {
-	cluster, err := server.Cluster()
-	if err != nil {
-		return nil, err
-	}
-	defer cluster.Close()
-	cfg.API, cfg.Cluster, cfg.Server = server.Alerts, cluster, server.PID
-	return load.Alerts(ctx, cfg)
+`+whereAlerts, load.DefaultStorm(), load.RunStorm))
 }

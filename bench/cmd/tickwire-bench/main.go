@@ -33,7 +33,7 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "tickwire-bench", Short: "Load and latency of a Tickwire deployment", SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(e2eCommand(), wsBooksCommand(), ingestCommand(), alertsCommand(), soakCommand(), suiteCommand(), compareCommand(), resultsCommand(), serveCommand(), peerCommand())
+	root.AddCommand(e2eCommand(), wsBooksCommand(), ingestCommand(), alertsCommand(), webhookCommand(), soakCommand(), suiteCommand(), compareCommand(), resultsCommand(), serveCommand(), peerCommand())
 	root.AddCommand(lightCommands()...)
 	return strict(root)
 }

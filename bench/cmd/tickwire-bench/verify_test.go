@@ -36,6 +36,13 @@ func TestIngest(t *testing.T) {
 	has(t, bench(t, append(small, "--saturate", "--in-flight", "100")...), "sent/s", "delivered/s", "p50", "cpu")
 }
 
+func TestAlerts(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	small := []string{"--warmup", "100ms", "--duration", "700ms", "--repeat", "1", "--endpoints", "3"}
+	has(t, bench(t, append([]string{"alerts", "--rate", "100", "--instruments", "5", "--each", "2"}, small...)...), "sent/s", "delivered/s", "p50", "cpu", "rss")
+	has(t, bench(t, append([]string{"webhook", "--fires", "30", "--every", "300ms", "--bad", "1"}, small...)...), "delivered/s", "p50", "recovery", "unfairness", "cpu")
+}
+
 func TestLoadsRefuse(t *testing.T) {
 	for _, args := range [][]string{
 		{"e2e", "--rate", "0"},
@@ -47,6 +54,9 @@ func TestLoadsRefuse(t *testing.T) {
 		{"soak", "--repeat", "0"},
 		{"ingest", "--in-flight", "0"},
 		{"ingest", "--ws", "ws://127.0.0.1:1"},
+		{"alerts", "--receive", "here"},
+		{"alerts", "--alerts", "http://127.0.0.1:1"},
+		{"webhook", "--bad", "10"},
 		{"e2e", "--cpuprofile", "/nonexistent/file"},
 	} {
 		root := rootCommand()
