@@ -143,11 +143,11 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 	if !c.counted && m.due >= c.lost && c.state == running {
 		s.count(c)
 	}
-	if !s.measuring || m.snapshot && last == 0 {
+	if !s.measuring || m.snapshot && (last == 0 || m.seq <= last) { // what tells nothing new is as old as the book
 		return
 	}
 	s.report.Messages++
-	s.report.Updates += max(0, int64(m.seq-last))              // a snapshot may begin another numbering
+	s.report.Updates += int64(m.seq - last)
 	_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
 }
 

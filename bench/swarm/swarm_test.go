@@ -123,6 +123,8 @@ func TestBook(t *testing.T) {
 		b = append(b, update(json, 4, 9)...)   // merged: an overlap is no gap
 		b = append(b, update(json, 9, 9)...)   // old
 		b = append(b, update(json, 10, 12)...) // a gap
+		again := market.Snapshot{Head: head(12, 12, time.Hour), Part: 2, Parts: 2, Bids: []market.Level{{Price: 1, Size: 1}}}
+		b = append(b, frame(json, wire.TemplateBookSnapshot, wire.AppendSnapshot(nil, &again))...)
 		feed(t, s, c, 40, b)
 		if r := s.report; r.Messages != 3 || r.Updates != 7 || r.Gaps != 1 || r.Malformed != 0 || c.seqs[1] != 12 {
 			t.Errorf("json %v: %+v at %d", json, r, c.seqs[1])

@@ -44,16 +44,19 @@ func (t *tunnel) run(ctx context.Context, from netip.Addr, to netip.AddrPort, co
 		t.end(explain(err))
 		return
 	}
-	var up sync.WaitGroup
-	up.Go(func() {
-		_ = pass(conn, t.far, make([]byte, 1<<10)) // the other direction tells
-		// The loop has hung up, or the server has: a reset leaves no half-closed connection to wait for.
+	hangUp := sync.OnceFunc(func() {
 		if tcp, ok := conn.NetConn().(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
+			_ = tcp.SetLinger(0) // a reset leaves no half-closed connection to wait for
 		}
 		_ = conn.NetConn().Close()
 	})
+	var up sync.WaitGroup
+	up.Go(func() {
+		_ = pass(conn, t.far, make([]byte, 1<<10)) // the other direction tells
+		hangUp()
+	})
 	err = pass(t.far, conn, make([]byte, 4<<10))
+	hangUp()
 	t.end(err)
 	up.Wait()
 }
