@@ -5,6 +5,7 @@ LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 CENTRIFUGO := github.com/centrifugal/centrifugo/v6@v6.9.1
 FUZZTIME ?= 10s
 SOAK     ?= 10m
+SUITE    ?= bench/reports
 MODULES  := pkg services bench
 # Some of the compression cases: all of them, 12.* 13.*, take more than 20 minutes, most of it in the Python client.
 AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12.2.5 12.3.5 12.4.5 12.5.5 12.5.12 13.1.1 13.1.5 13.2.1 13.4.2 13.5.5 13.6.3 13.7.4
@@ -64,14 +65,12 @@ centrifugo: ## the same on a real Centrifugo, built into CACHE (the Go module pr
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz
 
-bench: ## both edges under load, short runs: fan-out beside a raw write loop, memory, fairness, storm (6 minutes)
+bench: ## a short run of each of our measurements, with goals: both edges under load beside a raw write loop, memory, slow clients, storms (5 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
 
-bench-html: ## the reports' pages in Chromium without network: all plots drawn, nothing asked for, no error (needs Chromium; it must not skip)
-	TICKWIRE_CHROMIUM=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestHTML ./bench/report
-
-suite: ## the same at full length, with goals (25 minutes; bench/RESULTS.md says on what machine)
-	$(GO) run ./bench/cmd/tickwire-bench suite
+suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (40 minutes)
+	$(GO) run ./bench/cmd/tickwire-bench suite --dir $(SUITE)
+	$(GO) run ./bench/cmd/tickwire-bench results $(SUITE) > bench/RESULTS.md
 
 soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)
 	$(GO) run ./bench/cmd/tickwire-bench soak --duration $(SOAK)
@@ -79,12 +78,8 @@ soak: ## 100 clients on 50 topics each verify every book at every message, SOAK 
 gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
-smoke: ## short load runs: raw records in, WebSocket deliveries and signed requests out; then each edge alone, all deliveries checked
-	$(GO) run ./bench/cmd/tickwire-bench e2e --repeat 1 --duration 4s --quiet
-	$(GO) run ./bench/cmd/tickwire-bench alerts --duration 5s
-	$(GO) run ./bench/cmd/tickwire-bench fanout --clients 500 --rate 2000 --flush 0,20ms --repeat 1 --warmup 500ms --duration 2s
-	$(GO) run ./bench/cmd/tickwire-bench sse fanout --clients 500 --stream 0,250ms --repeat 1 --warmup 500ms --duration 2s
-	$(GO) run ./bench/cmd/tickwire-bench sse storm --clients 500
+smoke: ## every scenario of tickwire-bench in a short run, in which nothing may be missed
+	bash .ci/smoke
 
 chaos: ## the long programme: on real Kafka 50 kills, 20 takeovers, broker loss; of alerts 100 kills, 20 paused owners (needs Java 17, Maven, PostgreSQL; about 7 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
