@@ -91,7 +91,7 @@ func (l *Load) prepare(ctx context.Context, kind string, clients []int) (_ *rig,
 		c := swarm.Config{
 			Number: i, Clients: n, First: first, Channel: l.Channel, JSON: l.Format == "json" && kind != target.Floor,
 			Deflate: l.Compress && kind != target.Floor, SSE: l.sse(), Rate: l.Stream, Topics: l.Topics, Symbols: cfg.Symbols, Base: started.Base,
-			Each: l.Each, Seed: l.Seed, Acks: started.Acks,
+			Each: l.Each, Seed: l.Seed, Acks: started.Acks, Aged: m.looks,
 			Sources: l.Deployment.Sources, Token: l.Deployment.Token, Insecure: l.Deployment.Insecure,
 		}
 		if rival := &l.Deployment.Rival; kind == target.Floor {

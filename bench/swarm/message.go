@@ -143,12 +143,20 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 	if !c.counted && m.due >= c.lost && c.state == running {
 		s.count(c)
 	}
-	if !s.measuring || m.snapshot && (last == 0 || m.seq <= last) { // what tells nothing new is as old as the book
+	if m.snapshot && (last == 0 || m.seq <= last) { // what tells nothing new is as old as the book
 		return
 	}
-	s.report.Messages++
-	s.report.Updates += int64(m.seq - last)
-	_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
+	timed := s.measuring
+	if timed {
+		s.report.Messages++
+		s.report.Updates += int64(m.seq - last)
+	}
+	if !s.cfg.Aged {
+		timed = m.due >= s.from && m.due < s.until
+	}
+	if timed {
+		_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
+	}
 }
 
 // tell counts arrivals, and tells the server when every client has a message. The topics' sequences begin behind that of

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -50,6 +51,7 @@ type Config struct {
 	Base     []uint64      // of target.Started
 	Each     int           // that each client has
 	Seed     uint64
+	Aged     bool   // nobody knows when messages were meant to be sent: ages are taken of all that arrives meanwhile
 	Acks     string // tell there what all clients have; needs one topic
 
 	Sources  []string // addresses that clients come from, in turn; without any the kernel chooses, but for the loopback of IPv4
@@ -160,9 +162,10 @@ type Swarm struct {
 		seqs map[int]uint32 // by topic
 	}
 
-	report    Report
-	measuring bool
-	hist      *hdrhistogram.Histogram // since the last sample
+	report      Report
+	measuring   bool                    // what arrives is counted
+	from, until int64                   // µs: the ages of what was due then are taken, whenever it arrives
+	hist        *hdrhistogram.Histogram // since the last sample
 
 	// Of the commands, of which there is one at a time.
 	spare *hdrhistogram.Histogram // takes the place of hist, which is looked at beside the loop
@@ -194,8 +197,8 @@ func Serve(in io.Reader, out io.Writer) error {
 		"begin":    s.command(func() any { s.begin(); return nil }),
 		"sample":   func(json.RawMessage) (any, error) { return s.sample() },
 		"scatter":  s.command(func() any { s.scatter(); return nil }),
-		"on":       s.command(func() any { s.measuring = true; return nil }),
-		"off":      s.command(func() any { s.measuring = false; return nil }),
+		"on":       s.command(func() any { s.measure(true); return nil }),
+		"off":      s.command(func() any { s.measure(false); return nil }),
 		"pause":    s.command(func() any { s.paused = true; return nil }),
 		"resume":   s.command(func() any { s.paused = false; return nil }),
 		"report":   proc.Handle(s.result),
@@ -420,8 +423,20 @@ func (s *Swarm) await(begin time.Time, limit time.Duration) (any, error) {
 	}
 }
 
+// measure begins to measure, or ends it. What is late when it ends is no less late for that: the ages that count are those of the
+// messages that were due meanwhile.
+func (s *Swarm) measure(on bool) {
+	now := time.Now().UnixMicro()
+	if s.measuring = on; on {
+		s.from, s.until = now, math.MaxInt64
+	} else {
+		s.until = now
+	}
+}
+
 func (s *Swarm) begin() {
-	s.report, s.measuring = Report{}, true
+	s.report = Report{}
+	s.measure(true)
 	s.hist.Reset()
 	s.total.Reset()
 }

@@ -3,6 +3,8 @@ package swarm
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,7 +16,7 @@ import (
 )
 
 func newSwarm(channel string, json bool) (*Swarm, *client) {
-	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, inflated: map[string][]byte{}}
+	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, until: math.MaxInt64, inflated: map[string][]byte{}}
 	if err := s.speak(); err != nil {
 		panic(err)
 	}
@@ -214,4 +216,26 @@ func BenchmarkFramesJSON(b *testing.B) {
 	if s.report.Malformed+s.report.Gaps > 0 || s.report.Messages == 0 {
 		b.Fatalf("%+v", s.report)
 	}
+}
+
+// TestLateCounts: what was due while it was measured counts, however late it comes, and what was due before does not.
+func TestLateCounts(t *testing.T) {
+	f := func(aged bool, want ...int64) {
+		t.Helper()
+		s, c := newSwarm("trades", false)
+		s.cfg.Aged, c.seqs[1] = aged, 6
+		s.from, s.until = 1_000, 2_000
+		var got []int64
+		for i, due := range []int64{500, 1_500, 1_999, 2_500} {
+			s.hist.Reset()
+			s.measuring = i < 2
+			s.follow(c, message{topic: 1, prev: uint64(6 + i), seq: uint64(7 + i), due: due}, 5_000)
+			got = append(got, s.hist.TotalCount())
+		}
+		if !slices.Equal(got, want) || s.report.Messages != 2 {
+			t.Errorf("%v, want %v; %d messages", got, want, s.report.Messages)
+		}
+	}
+	f(false, 0, 1, 1, 0)
+	f(true, 1, 1, 0, 0)
 }
