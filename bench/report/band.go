@@ -58,35 +58,38 @@ func (m *Measure) Band() Band {
 		return Band{}
 	}
 	n := len(values)
-	return m.band(logs, student(n-1)*math.Sqrt(2*medianVariance(n)*variance(values)), m.Runs)
+	return m.band(logs, student(likely, float64(n-1))*math.Sqrt(2*medianVariance(n)*variance(values)), m.Runs)
 }
 
-// joint is the noise between two measures of two reports: the same formula with each one's own spread, and the degrees of freedom by
-// Welch and Satterthwaite. A side with one run is taken to be as noisy as the other.
-func joint(a, b *Measure) Band {
+// likely is the probability that a band is said to have.
+const likely = 0.95
+
+// joint is the noise between two measures of two reports, with probability p: the same formula with each one's own spread, and the degrees of
+// freedom by Welch and Satterthwaite. A side with one run is taken to be as noisy as the other.
+func joint(p float64, a, b *Measure) Band {
 	all := slices.Concat(a.Runs, b.Runs)
 	_, logs := a.scale(all)
 	va, da := a.error(logs)
 	vb, db := b.error(logs)
+	var freedom float64
 	switch {
 	case da == 0 && db == 0:
 		return Band{}
 	case da == 0:
-		va = vb * medianVariance(len(a.Runs)) / medianVariance(len(b.Runs))
-		return a.band(logs, student(db)*math.Sqrt(va+vb), all)
+		va, freedom = vb*medianVariance(len(a.Runs))/medianVariance(len(b.Runs)), db
 	case db == 0:
-		vb = va * medianVariance(len(b.Runs)) / medianVariance(len(a.Runs))
-		return a.band(logs, student(da)*math.Sqrt(va+vb), all)
+		vb, freedom = va*medianVariance(len(b.Runs))/medianVariance(len(a.Runs)), da
+	default:
+		freedom = min(da, db)
+		if sum := va*va/da + vb*vb/db; sum > 0 {
+			freedom = (va + vb) * (va + vb) / sum
+		}
 	}
-	freedom := float64(min(da, db))
-	if sum := va*va/float64(da) + vb*vb/float64(db); sum > 0 {
-		freedom = (va + vb) * (va + vb) / sum
-	}
-	return a.band(logs, student(int(freedom+1e-9))*math.Sqrt(va+vb), all)
+	return a.band(logs, student(p, freedom)*math.Sqrt(va+vb), all)
 }
 
 // error is the variance of the measure's median, and its degrees of freedom.
-func (m *Measure) error(logs bool) (v float64, freedom int) {
+func (m *Measure) error(logs bool) (v, freedom float64) {
 	values := m.Runs
 	if logs {
 		values, _ = m.scale(values)
@@ -94,7 +97,7 @@ func (m *Measure) error(logs bool) (v float64, freedom int) {
 	if len(values) < 2 {
 		return 0, 0
 	}
-	return medianVariance(len(values)) * variance(values), len(values) - 1
+	return medianVariance(len(values)) * variance(values), float64(len(values) - 1)
 }
 
 // scale takes logarithms where it can.
@@ -146,21 +149,4 @@ func medianVariance(n int) float64 {
 		return exact[n-1]
 	}
 	return math.Pi / 2 / float64(n) // a little more than it is
-}
-
-// student is the quantile that |t| stays below with 95 %.
-func student(freedom int) float64 {
-	table := []float64{
-		12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-		2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-	}
-	switch {
-	case freedom < 1:
-		return table[0]
-	case freedom <= len(table):
-		return table[freedom-1]
-	case freedom <= 40:
-		return 2.080
-	}
-	return 2.020
 }

@@ -28,7 +28,7 @@ func TestBandCovers(t *testing.T) {
 				if a.Band().Holds(a.Value(), b.Value()) {
 					holds++
 				}
-				if joint(a, b).Holds(a.Value(), b.Value()) {
+				if joint(likely, a, b).Holds(a.Value(), b.Value()) {
 					together++
 				}
 				widths = append(widths, math.Log(a.Band().Factor))
@@ -61,7 +61,7 @@ func TestJointBandCovers(t *testing.T) {
 		holds := 0
 		for range trials {
 			a, b := make()
-			if joint(a, b).Holds(a.Value(), b.Value()) {
+			if joint(likely, a, b).Holds(a.Value(), b.Value()) {
 				holds++
 			}
 		}
@@ -96,7 +96,7 @@ func TestBandSees(t *testing.T) {
 	seen := 0
 	for range 1000 {
 		a, b := invocation(rnd, 5, 10, 0.05), invocation(rnd, 5, 13, 0.05)
-		if !joint(a, b).Holds(a.Value(), b.Value()) {
+		if !joint(likely, a, b).Holds(a.Value(), b.Value()) {
 			seen++
 		}
 	}

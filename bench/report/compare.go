@@ -18,10 +18,13 @@ const (
 	Improved Verdict = "better"
 	Worse    Verdict = "worse"
 	Same     Verdict = "same" // the noise explains the difference
-	Changed  Verdict = "changed"
-	Faulty   Verdict = "fault" // what must be zero is not
-	Unclear  Verdict = "?"     // one run each: nobody knows the noise
-	Missing  Verdict = "-"     // one of the two did not measure it
+	// Beyond the measure's noise, which one of twenty is by chance; not beyond what is to be expected of so many as were compared.
+	MaybeImproved Verdict = "better?"
+	MaybeWorse    Verdict = "worse?"
+	Changed       Verdict = "changed"
+	Faulty        Verdict = "fault" // what must be zero is not
+	Unclear       Verdict = "?"     // one run each: nobody knows the noise
+	Missing       Verdict = "-"     // one of the two did not measure it
 )
 
 // Comparison is one report beside others of the same scenario.
@@ -71,7 +74,51 @@ func Compare(files []string, reports []*Report) (*Comparison, error) {
 	if len(reports) > 1 && !slices.ContainsFunc(c.Rows, func(x ComparedRow) bool { return !slices.Contains(x.rows, nil) }) {
 		return nil, fmt.Errorf("%w: no row is in all of the reports; %s has %s", ErrUsage, files[0], rowNames(reports[0]))
 	}
+	c.doubt()
 	return c, nil
+}
+
+// doubt takes back verdicts that may be chance: all of them together are to be right with the probability that a band has, which is Bonferroni's
+// correction, for one side.
+func (c *Comparison) doubt() {
+	judged := 0.0
+	each := func(f func(m *ComparedMeasure, i int)) {
+		for i := range c.Rows {
+			for j := range c.Rows[i].Measures {
+				m := &c.Rows[i].Measures[j]
+				for n := range m.Against {
+					if m.Against[n].Band.Known() && KindOf(m.Name).Better != Neither {
+						f(m, n)
+					}
+				}
+			}
+		}
+	}
+	each(func(*ComparedMeasure, int) { judged++ })
+	p := max(likely, 1-2*(1-likely)/max(judged, 1))
+	each(func(m *ComparedMeasure, n int) {
+		from, to := m.Measures[0], m.Measures[n+1]
+		if x := &m.Against[n]; joint(p, from, to).Holds(from.Value(), to.Value()) {
+			switch x.Verdict {
+			case Improved:
+				x.Verdict = MaybeImproved
+			case Worse:
+				x.Verdict = MaybeWorse
+			}
+		}
+	})
+}
+
+// doubtful says what a question mark behind a verdict means.
+const doubtful = "better? and worse? are beyond the measure's own noise, but among so many measures that may be chance."
+
+// doubts tells whether there is a verdict with a question mark.
+func (c *Comparison) doubts() bool {
+	return slices.ContainsFunc(c.Rows, func(r ComparedRow) bool {
+		return slices.ContainsFunc(r.Measures, func(m ComparedMeasure) bool {
+			return slices.ContainsFunc(m.Against, func(a Against) bool { return a.Verdict == MaybeImproved || a.Verdict == MaybeWorse })
+		})
+	})
 }
 
 func rowNames(r *Report) string {
@@ -197,7 +244,7 @@ func against(k *Kind, a, b *Measure) Against {
 		}
 		return x
 	}
-	x.Band = joint(a, b)
+	x.Band = joint(likely, a, b)
 	switch {
 	case !x.Band.Known():
 		x.Verdict = Unclear
@@ -227,6 +274,10 @@ func (c *Comparison) Table() string {
 	for i := range c.Rows {
 		b.WriteString("\n")
 		c.Rows[i].table(&b, c.Labels)
+	}
+	if c.doubts() {
+		b.WriteString("\n")
+		paragraph(&b, "", doubtful)
 	}
 	for i, r := range c.Reports {
 		for _, f := range r.faults() {
@@ -351,7 +402,7 @@ type RatioConditions struct {
 }
 
 // ParseRatioConditions reads some, separated by commas: p99>1.2 is a ratio to the first report, worse anything that is worse by more
-// than the noise, fault anything that must be zero and is not.
+// than the noise of all measures together, fault anything that must be zero and is not.
 func ParseRatioConditions(s string) (c RatioConditions, err error) {
 	var ratios []string
 	for _, text := range strings.Split(s, ",") {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -51,6 +52,54 @@ func TestVerdicts(t *testing.T) {
 	f("failed_connects", []float64{0, 0, 0}, []float64{9, 9, 8}, Worse)
 	f("failed_connects", []float64{0, 0, 0}, []float64{0, 0, 0}, Same)
 	f("p50", []float64{0.001, 0.001, 0.001}, []float64{0.03, 0.03, 0.03}, Same) // the clock is not as good
+}
+
+// A check for anything that is worse looks at many measures, and must not cry wolf at each third change that changes nothing.
+func TestWorseIsRarelyChance(t *testing.T) {
+	const trials = 500
+	rnd := rand.New(rand.NewPCG(7, 8))
+	figures := func(more float64) *Report {
+		all := map[string][]float64{}
+		for _, k := range Kinds {
+			if k.Better == Neither || k.Fault {
+				continue
+			}
+			all[k.Name] = invocation(rnd, 5, 1000, 0.5).Runs // the floors are far below
+			if k.Name == "p99" {
+				for i := range all[k.Name] {
+					all[k.Name][i] *= more
+				}
+			}
+		}
+		return rowOf(all)
+	}
+	worse, err := ParseRatioConditions("worse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarms, doubts, found := 0, 0, 0
+	for range trials {
+		same, err := Compare([]string{"a.json", "b.json"}, []*Report{figures(1), figures(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(worse.Check(same)) > 0 {
+			alarms++
+		}
+		if same.doubts() {
+			doubts++
+		}
+		slower, err := Compare([]string{"a.json", "b.json"}, []*Report{figures(1), figures(40)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(worse.Check(slower)) > 0 {
+			found++
+		}
+	}
+	if alarms > trials*7/100 || doubts < trials/2 || found < trials*9/10 {
+		t.Errorf("of %d comparisons: %d false alarms, %d doubts, %d of what was worse were found", trials, alarms, doubts, found)
+	}
 }
 
 func TestCompareTable(t *testing.T) {

@@ -43,6 +43,9 @@ func (c *Comparison) HTML(out io.Writer, failed []string) error {
 	if !p.Compares {
 		p.Notes = c.Reports[0].Notes
 	}
+	if c.doubts() {
+		p.Doubts = doubtful
+	}
 	for i, r := range c.Reports {
 		s := source{Label: c.Labels[i], Color: i % palette, Report: r}
 		for j := range r.Rows {
@@ -89,7 +92,8 @@ type page struct {
 	Plot, Script    template.JS
 	Title, Scenario string
 	Compares        bool
-	Uncounted       bool // a report looked for no faults
+	Doubts          string // what question marks mean, if there are any
+	Uncounted       bool   // a report looked for no faults
 	Failed          []string
 	Faults          []string
 	Differences     []string

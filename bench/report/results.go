@@ -262,7 +262,7 @@ func (a *Against) words() string {
 	switch a.Verdict {
 	case Missing, Unclear:
 		return ""
-	case Same, Changed:
+	case Same, Changed, MaybeImproved, MaybeWorse:
 		return times(a.Ratio) + " × (" + string(a.Verdict) + ")"
 	case Faulty:
 		return "**fault**"
@@ -298,6 +298,9 @@ func (s *section) remarks(b *strings.Builder) {
 				all = append(all, text+"**not met**")
 			}
 		}
+	}
+	if s.doubts() {
+		all = append(all, upper(doubtful))
 	}
 	notes := s.notes()
 	for _, n := range notes {

@@ -16,7 +16,8 @@ func compareCommand() *cobra.Command {
 		Short: "Reports of a scenario beside the first of them: ratios, and whether the noise explains them",
 		Long: `Compares reports that scenarios wrote by --json: another build, other settings, or another system. Each measure is better, worse or
 the same as in the first report; it is the same where the difference is less than what another run of the same may show with a probability of 95 %
-(the noise, from the spread of the runs, and not less than what a shared machine drifts by). Of reports of one run each nothing can be said.
+(the noise, from the spread of the runs, and not less than what a shared machine drifts by). Where that could be chance among all the measures that are compared, the verdict has a question mark, and is nothing for --fail-if worse. Of
+reports of one run each nothing can be said.
 With one report and --html, it is written as a page.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
@@ -49,7 +50,7 @@ With one report and --html, it is written as a page.`,
 		},
 	}
 	cmd.Flags().StringVar(&html, "html", "", "write the comparison with plots over each other to `FILE`, a page that needs nothing else")
-	cmd.Flags().StringVar(&failIf, "fail-if", "", "exit with 1 if one of these `CONDITIONS` is true: ratios to the first report such as 'p99>1.2,cpu>1.1', worse (anything is, by more than the noise), fault (anything that must be zero is not)")
+	cmd.Flags().StringVar(&failIf, "fail-if", "", "exit with 1 if one of these `CONDITIONS` is true: ratios to the first report such as 'p99>1.2,cpu>1.1', worse (anything is, by more than the noise of them all), fault (anything that must be zero is not)")
 	return cmd
 }
 
