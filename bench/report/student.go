@@ -19,7 +19,7 @@ func student(p, freedom float64) float64 {
 	return t
 }
 
-// beta is the regularized incomplete beta function I_x(a, b), by its continued fraction (Abramowitz and Stegun, 26.5.8).
+// beta is the regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz and Stegun, 26.5.8).
 func beta(x, a, b float64) float64 {
 	if x <= 0 || x >= 1 {
 		return min(1, max(0, x))
