@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/servertest"
 	"github.com/tickwire/tickwire/bench/target"
+	"github.com/tickwire/tickwire/services/all"
 )
 
 // call asks a part.
@@ -108,6 +110,62 @@ func TestDeployment(t *testing.T) {
 		f(channel, false, false)
 		f(channel, true, false)
 	}
+	f("trades", true, true)
+}
+
+// TestRunningMarket looks at a market that is not ours: nothing is published, and nobody can say who lacks what.
+func TestRunningMarket(t *testing.T) {
+	addrs := servertest.Start(t, func(c *all.Config) { c.Market.Kind, c.Market.Instruments = "sim", 6 })
+	f := func(channel string, json, sse bool) {
+		t.Run(fmt.Sprintf("%s,json=%t,sse=%t", channel, json, sse), func(t *testing.T) {
+			t.Parallel()
+			d := deployment.Deployment{Config: deployment.Config{WS: "ws://" + addrs.WS}}
+			url := d.WS
+			if sse {
+				d.WS, d.SSE = "", "http://"+addrs.SSE
+				url = d.SSE
+			}
+			var symbols []string
+			await(t, "all instruments are alive", func() bool {
+				symbols, _ = d.Instruments(t.Context(), 100) // there may be none yet, which is an error
+				return len(symbols) == 6
+			})
+			server := part(t, target.Name)
+			started := call[target.Started](t, server, "start", target.Config{Kind: target.None, Subscribe: url, Symbols: symbols, Topics: len(symbols), Channel: channel, SSE: sse})
+			p := part(t, Name)
+			cfg := Config{Clients: 10, Channel: channel, JSON: json, SSE: sse, Topics: len(symbols), Symbols: symbols, Base: started.Base, Each: 3, Seed: 1}
+			if err := p.Call("start", cfg, nil); err != nil {
+				t.Fatal(err)
+			}
+			if c := call[Connected](t, p, "connect", Connect{Addr: started.Addr, Deadline: 20 * time.Second}); c.Ready != cfg.Clients {
+				t.Fatalf("%+v", c)
+			}
+			if err := server.Call("publish", target.Plan{Schedule: schedule.Constant(100)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Call("begin", nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			var r Report
+			await(t, "something has come", func() bool {
+				r = call[Report](t, p, "report", Have{})
+				return r.Messages > 200
+			})
+			if r.Gaps+r.GapNotices+r.Again+r.Malformed+r.Closed != 0 || r.Behind != 0 {
+				t.Errorf("%+v", r)
+			}
+			if s := call[target.Stats](t, server, "halt", nil); s.Published != 0 || s.LateMax != 0 {
+				t.Errorf("%+v", s)
+			}
+			for _, p := range []*proc.Proc{p, server} {
+				if err := p.Stop(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	f("trades", true, false)
+	f("book", false, false)
 	f("trades", true, true)
 }
 
