@@ -77,7 +77,7 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Token != "" && !c.Named():
 		return errors.New("--token: for running servers, which --ws, --sse or --alerts name")
-	case c.Insecure && !c.Secure():
+	case c.Insecure && !c.Secure() && !c.Rival.secure():
 		return errors.New("--insecure: for wss:// and https:// only")
 	case c.PID < 0:
 		return errors.New("--pid: not negative")

@@ -90,6 +90,11 @@ func (c *Config) ValidateRival(sse bool) error {
 	return nil
 }
 
+// secure tells whether TLS is, or may be, on the way to publish. A server of NATS may ask for it.
+func (r *Rival) secure() bool {
+	return r.Protocol == target.NATS || strings.HasPrefix(r.Publish, "https:") || strings.HasPrefix(r.Publish, "wss:")
+}
+
 // Aim has a publisher publish to the running server, if it is not ours: to clients at that URL.
 func (r *Rival) Aim(t *target.Config) {
 	if r.Publish != "" {

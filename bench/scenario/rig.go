@@ -134,6 +134,7 @@ func (l *Load) aim(ctx context.Context, cfg *target.Config, d *deployment.Deploy
 	}
 	if d.Rival.Protocol != "" {
 		d.Rival.Aim(cfg)
+		cfg.Insecure = d.Insecure
 		cfg.Symbols = d.Symbols // without any, the lab's
 		return nil
 	}

@@ -3,6 +3,7 @@ package target
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -21,19 +22,40 @@ import (
 	"time"
 )
 
-const dialLimit = 10 * time.Second
+const (
+	dialLimit = 10 * time.Second
+	takeLimit = 20 * time.Second // that a server may take for what is published at once
+)
 
 // conn is the connection that messages are published on: one writer at a time.
 type conn struct {
 	net.Conn
 	in      *bufio.Reader
 	mu      sync.Mutex // guards writing
-	reading sync.WaitGroup
 	closing chan struct{}
+	reading sync.WaitGroup
+	said    error // what the server has said at the end, once nothing is read any more
 }
 
-// dial connects to a URL's host, in TLS if secure.
-func dial(u *url.URL, port string, secure bool) (*conn, error) {
+// word is what a server says when it is not content.
+type word string
+
+func (w word) Error() string { return "the server says " + string(w) }
+
+// reason is why a write has failed: what the server said before it hung up, if it did.
+func (c *conn) reason(err error) error {
+	_ = c.SetReadDeadline(time.Now().Add(time.Second)) // there is nothing to read, or it is there already
+	c.reading.Wait()
+	return cmp.Or(c.said, err)
+}
+
+// tls is how secure connections are made.
+func (c *Config) tls(host string) *tls.Config {
+	return &tls.Config{ServerName: host, InsecureSkipVerify: c.Insecure, MinVersion: tls.VersionTLS12} //nolint:gosec // if that is what the user wants
+}
+
+// dial connects to a URL's host, in TLS unless secure is nil.
+func dial(u *url.URL, port string, secure *tls.Config) (*conn, error) {
 	host := u.Host
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), port)
@@ -43,8 +65,8 @@ func dial(u *url.URL, port string, secure bool) (*conn, error) {
 	d := &net.Dialer{}
 	var c net.Conn
 	var err error
-	if secure {
-		c, err = (&tls.Dialer{NetDialer: d}).DialContext(ctx, "tcp", host)
+	if secure != nil {
+		c, err = (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, "tcp", host)
 	} else {
 		c, err = d.DialContext(ctx, "tcp", host)
 	}
@@ -54,11 +76,14 @@ func dial(u *url.URL, port string, secure bool) (*conn, error) {
 	return &conn{Conn: c, in: bufio.NewReaderSize(c, 64<<10), closing: make(chan struct{})}, nil
 }
 
-// write writes all of b before anybody else does.
+// write writes all of b before anybody else does, unless the server takes none of it for too long.
 func (c *conn) write(b []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, err := c.Write(b)
+	err := c.SetWriteDeadline(time.Now().Add(takeLimit))
+	if err == nil {
+		_, err = c.Write(b)
+	}
 	return err
 }
 
@@ -80,7 +105,11 @@ func (r *rival) listen(c *conn, read func() error) {
 			return
 		default:
 		}
-		if errors.Is(err, io.EOF) {
+		var said word
+		switch {
+		case errors.As(err, &said):
+			c.said = err
+		case errors.Is(err, io.EOF):
 			err = errors.New("the server has hung up")
 		}
 		for _, l := range r.lanes {
@@ -99,11 +128,11 @@ func (r *rival) toNATS(cfg *Config) error {
 	if u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "" {
 		return fmt.Errorf("%q is no nats:// or tls:// URL", cfg.Publish)
 	}
-	c, err := dial(u, "4222", false)
+	c, err := dial(u, "4222", nil)
 	if err != nil {
 		return err
 	}
-	if err := natsGreet(c, u, cfg.PublishKey); err != nil {
+	if err := natsGreet(c, u, cfg); err != nil {
 		return errors.Join(err, c.Close())
 	}
 	r.start(1, func() func(*batch) error {
@@ -117,7 +146,10 @@ func (r *rival) toNATS(cfg *Config) error {
 				out = append(append(out, payload...), "\r\n"...)
 			}
 			r.calls.Add(1)
-			return c.write(out)
+			if err := c.write(out); err != nil {
+				return c.reason(err)
+			}
+			return nil
 		}
 	})
 	r.listen(c, func() error {
@@ -128,7 +160,7 @@ func (r *rival) toNATS(cfg *Config) error {
 		case bytes.HasPrefix(line, []byte("PING")):
 			return c.write([]byte("PONG\r\n"))
 		case bytes.HasPrefix(line, []byte("-ERR")):
-			return fmt.Errorf("the server says %.200s", bytes.TrimSpace(line))
+			return word(bytes.TrimSpace(line))
 		}
 		return nil
 	})
@@ -136,7 +168,7 @@ func (r *rival) toNATS(cfg *Config) error {
 }
 
 // natsGreet says who we are, and waits until the server has agreed.
-func natsGreet(c *conn, u *url.URL, key string) error {
+func natsGreet(c *conn, u *url.URL, cfg *Config) error {
 	if err := c.SetDeadline(time.Now().Add(dialLimit)); err != nil {
 		return err
 	}
@@ -155,10 +187,10 @@ func natsGreet(c *conn, u *url.URL, key string) error {
 		return fmt.Errorf("read INFO: %w", err)
 	}
 	if info.TLSRequired || u.Scheme == "tls" {
-		c.Conn = tls.Client(c.Conn, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
+		c.Conn = tls.Client(c.Conn, cfg.tls(u.Hostname()))
 		c.in.Reset(c.Conn)
 	}
-	if err := c.write(append(NATSConnect(key), "PING\r\n"...)); err != nil {
+	if err := c.write(append(NATSConnect(cfg.PublishKey), "PING\r\n"...)); err != nil {
 		return err
 	}
 	for {
@@ -167,7 +199,7 @@ func natsGreet(c *conn, u *url.URL, key string) error {
 		case err != nil:
 			return fmt.Errorf("read PONG: %w", err)
 		case bytes.HasPrefix(line, []byte("-ERR")):
-			return fmt.Errorf("the server says %.200s", bytes.TrimSpace(line))
+			return word(bytes.TrimSpace(line))
 		case bytes.HasPrefix(line, []byte("PONG")):
 			return c.SetDeadline(time.Time{})
 		}
@@ -209,8 +241,12 @@ func (r *rival) toWS(cfg *Config) error {
 	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
 		return fmt.Errorf("%q is no ws:// or wss:// URL", cfg.Publish)
 	}
-	port := map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
-	c, err := dial(u, port, u.Scheme == "wss")
+	var secure *tls.Config
+	port := "80"
+	if u.Scheme == "wss" {
+		secure, port = cfg.tls(u.Hostname()), "443"
+	}
+	c, err := dial(u, port, secure)
 	if err != nil {
 		return err
 	}
@@ -230,7 +266,10 @@ func (r *rival) toWS(cfg *Config) error {
 				out = appendFrame(out, opcode, payload)
 			}
 			r.calls.Add(1)
-			return c.write(out)
+			if err := c.write(out); err != nil {
+				return c.reason(err)
+			}
+			return nil
 		}
 	})
 	r.listen(c, c.skipFrame)
@@ -323,7 +362,7 @@ func (c *conn) skipFrame() error {
 	case wsPing:
 		return c.write(appendFrame(nil, wsPong, payload))
 	case wsClose:
-		return fmt.Errorf("closed: %.100q", payload)
+		return word(fmt.Sprintf("%q", payload))
 	}
 	return nil
 }

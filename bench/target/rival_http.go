@@ -16,16 +16,17 @@ import (
 )
 
 const (
-	httpLanes   = 8                // requests under way, at most
-	httpTimeout = 20 * time.Second // of a request
-	maxCommands = 256              // publications of a request to Centrifugo
+	httpLanes   = 8   // requests under way, at most
+	maxCommands = 256 // publications of a request to Centrifugo
 )
 
 // newHTTP is a client whose every lane keeps a connection.
-func newHTTP() *http.Client {
+func newHTTP(cfg *Config) *http.Client {
 	return &http.Client{
-		Timeout:   httpTimeout,
-		Transport: &http.Transport{MaxIdleConnsPerHost: httpLanes, DisableCompression: true, IdleConnTimeout: time.Minute},
+		Timeout: takeLimit,
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: httpLanes, DisableCompression: true, IdleConnTimeout: time.Minute, TLSClientConfig: cfg.tls(""),
+		},
 	}
 }
 
@@ -86,7 +87,7 @@ func (r *rival) toCentrifugo(cfg *Config) error {
 	if cfg.PublishKey != "" {
 		header.Set("X-API-Key", cfg.PublishKey)
 	}
-	client, to := newHTTP(), u.JoinPath("batch").String()
+	client, to := newHTTP(cfg), u.JoinPath("batch").String()
 	channels := make([][]byte, len(r.names))
 	for i, name := range r.names {
 		if channels[i], err = json.Marshal(name); err != nil {
@@ -162,7 +163,7 @@ func (r *rival) toMercure(cfg *Config) error {
 	for i, name := range r.names {
 		names[i] = "topic=" + url.QueryEscape(name) + "&data="
 	}
-	r.each(header, func(int) string { return u.String() }, func(body []byte, topic int, payload []byte) []byte {
+	r.each(newHTTP(cfg), header, func(int) string { return u.String() }, func(body []byte, topic int, payload []byte) []byte {
 		return append(append(body, names[topic]...), url.QueryEscape(string(payload))...)
 	})
 	return nil
@@ -200,15 +201,14 @@ func (r *rival) toNchan(cfg *Config) error {
 	for i, name := range r.names {
 		to[i] = strings.ReplaceAll(cfg.Publish, TopicMark, url.PathEscape(name))
 	}
-	r.each(header, func(topic int) string { return to[topic] }, func(body []byte, _ int, payload []byte) []byte {
+	r.each(newHTTP(cfg), header, func(topic int) string { return to[topic] }, func(body []byte, _ int, payload []byte) []byte {
 		return append(body, payload...)
 	})
 	return nil
 }
 
 // each makes a request for each message.
-func (r *rival) each(header http.Header, to func(topic int) string, fill func(body []byte, topic int, payload []byte) []byte) {
-	client := newHTTP()
+func (r *rival) each(client *http.Client, header http.Header, to func(topic int) string, fill func(body []byte, topic int, payload []byte) []byte) {
 	r.hangUp = func() error { client.CloseIdleConnections(); return nil }
 	r.start(httpLanes, func() func(*batch) error {
 		p := &post{client: client, header: header}

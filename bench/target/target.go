@@ -59,6 +59,7 @@ type Config struct {
 	PublishKey string // that the server wants for it
 	TopicName  string // what the server calls a topic; see the function
 	Binary     bool   // messages are in SBE rather than in JSON
+	Insecure   bool   // take any certificate
 }
 
 // Started is the answer to start.
