@@ -94,6 +94,7 @@ generate: ## rewrite golden files, the examples in the docs, and what sqlc makes
 	$(GO) test -count=1 -run TestExamples ./services/sse -update
 	$(GO) test -count=1 -run TestAlertExamples ./services/webhook -update
 	$(GO) test -count=1 -run TestExamples ./services/webhook/rule -update
+	$(GO) test -count=1 -short ./bench/report -update
 
 tidy: ## go work sync, then go mod tidy in every module
 	$(GO) work sync

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -25,13 +26,13 @@ type Sample struct {
 }
 
 // Recorder takes samples while a scenario runs, prints them as a table with the time that is left, and keeps them for the
-// report, all runs on one time axis. It is for one goroutine at a time.
+// report, all runs on one time axis. What it keeps is bounded however long it runs. It is for one goroutine at a time.
 type Recorder struct {
 	out    io.Writer // nil prints nothing
 	began  time.Time
 	total  time.Duration
 	phases []Phase
-	series []Series
+	series []*collected
 	lines  int
 	shown  time.Time // when a sample was printed: of many in a second one is
 }
@@ -141,18 +142,68 @@ func (r *Recorder) keep(name, unit string, at, value float64) {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return
 	}
-	for i := range r.series {
-		if s := &r.series[i]; s.Name == name {
-			s.At, s.Values = append(s.At, at), append(s.Values, value)
+	for _, s := range r.series {
+		if s.Name == name {
+			s.add(at, value)
 			return
 		}
 	}
-	r.series = append(r.series, Series{Name: name, Unit: unit, At: []float64{at}, Values: []float64{value}})
+	s := &collected{Series: Series{Name: name, Unit: unit}, stride: 1}
+	s.add(at, value)
+	r.series = append(r.series, s)
 }
 
 // Take returns the series since the last call, for a row of the report.
-func (r *Recorder) Take() []Series {
-	s := r.series
+func (r *Recorder) Take() (all []Series) {
+	for _, s := range r.series {
+		s.flush()
+		all = append(all, s.Series)
+	}
 	r.series = nil
-	return s
+	return all
+}
+
+// most is how many samples are kept of a series: an hour of seconds, and more than a plot has pixels. Of a longer one several are put together.
+const most = 3600
+
+// collected is a series that comes in.
+type collected struct {
+	Series
+	stride  int       // samples that make one
+	pending []float64 // of the next one
+	at      float64   // of the last of them
+}
+
+func (c *collected) add(at, value float64) {
+	c.pending, c.at = append(c.pending, value), at
+	if len(c.pending) < c.stride {
+		return
+	}
+	c.flush()
+	if len(c.Values) < most {
+		return
+	}
+	for i := range most / 2 {
+		c.At[i], c.Values[i] = c.At[2*i+1], c.together(c.Values[2*i:2*i+2])
+	}
+	c.At, c.Values, c.stride = c.At[:most/2], c.Values[:most/2], 2*c.stride
+}
+
+func (c *collected) flush() {
+	if len(c.pending) > 0 {
+		c.At, c.Values = append(c.At, c.at), append(c.Values, c.together(c.pending))
+		c.pending = c.pending[:0]
+	}
+}
+
+// together is the mean, or the most of latencies and numbers, which is what one looks for.
+func (c *collected) together(values []float64) float64 {
+	if c.Unit == "ms" || c.Unit == "" {
+		return slices.Max(values)
+	}
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
 }

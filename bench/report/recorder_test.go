@@ -61,3 +61,36 @@ func TestRecorder(t *testing.T) {
 		f(second, "age p99", nil, nil)
 	})
 }
+
+// A day of samples keeps its shape, its worst moment and its length.
+func TestRecorderIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder(nil, 0)
+		const day = 24 * 60 * 60
+		for i := range day {
+			time.Sleep(time.Second)
+			s := Sample{Clients: 5, P99: 1, Delivered: 100, P50: math.NaN()}
+			if i == 50_001 {
+				s.P99 = 77
+			}
+			r.Sample(s)
+		}
+		for _, s := range r.Take() {
+			if len(s.At) != len(s.Values) || len(s.At) > most || len(s.At) < most/2 || s.At[len(s.At)-1] != day {
+				t.Fatalf("%s: %d samples, %d values, until %v", s.Name, len(s.At), len(s.Values), s.At[len(s.At)-1])
+			}
+			step := s.At[1] - s.At[0]
+			for i := 1; i < len(s.At)-1; i++ {
+				if s.At[i]-s.At[i-1] != step {
+					t.Fatalf("%s: steps of %v and %v", s.Name, step, s.At[i]-s.At[i-1])
+				}
+			}
+			if s.Name == "p99" && slices.Max(s.Values) != 77 || s.Name == "delivered" && (slices.Max(s.Values) != 100 || slices.Min(s.Values) != 100) {
+				t.Errorf("%s: %v to %v", s.Name, slices.Min(s.Values), slices.Max(s.Values))
+			}
+		}
+		if all := r.Take(); len(all) > 0 {
+			t.Errorf("%v", all)
+		}
+	})
+}
