@@ -128,6 +128,8 @@ type Deployment struct {
 	broker  string
 	cmd     *exec.Cmd
 	dir     string
+	ended   chan struct{} // closed when the servers have
+	failed  error         // of them, set before
 }
 
 // Open uses the running servers, if they are named, or starts `tickwire all` in a process of its own with flags, so that the
@@ -168,10 +170,20 @@ func (d *Deployment) start(ctx context.Context, flags []string) error {
 	if err := d.cmd.Start(); err != nil {
 		return errors.Join(err, os.RemoveAll(d.dir))
 	}
+	d.ended = make(chan struct{})
+	go func() { // Close waits for it
+		d.failed = d.cmd.Wait()
+		close(d.ended)
+	}()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	var addrs all.Addrs
-	for deadline := time.Now().Add(time.Minute); ; <-poll.C {
+	for deadline := time.Now().Add(time.Minute); ; {
+		select {
+		case <-d.ended:
+			return errors.Join(errors.New("they ended before they were ready"), d.Close())
+		case <-poll.C:
+		}
 		b, err := os.ReadFile(file) //nolint:gosec // our own
 		if err == nil {
 			err = json.Unmarshal(b, &addrs)
@@ -213,5 +225,9 @@ func (d *Deployment) Close() error {
 		return nil
 	}
 	told := d.cmd.Process.Signal(syscall.SIGTERM)
-	return errors.Join(told, d.cmd.Wait(), os.RemoveAll(d.dir))
+	<-d.ended
+	if errors.Is(told, os.ErrProcessDone) {
+		told = nil
+	}
+	return errors.Join(told, d.failed, os.RemoveAll(d.dir))
 }

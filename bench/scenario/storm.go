@@ -172,6 +172,10 @@ func (m *rig) settle(ctx context.Context, begin time.Time, deadline time.Duratio
 		if err != nil {
 			return all, err
 		}
+		if m.load.alone() {
+			s.Faults -= int64(m.clients()) // by the kill
+		}
+		s.Faults = max(0, s.Faults)
 		rec.Sample(s)
 		all = swarm.Connected{}
 		for _, p := range m.swarms {
