@@ -55,9 +55,11 @@ const (
 // late message for each stall.
 func TestOmission(t *testing.T) {
 	const rate = 500
-	// check publishes from begin on, which it tells, and compares percentiles with what they should be.
-	check := func(t *testing.T, b *broadcast, to target.Config, seconds time.Duration, slow func(begin time.Time), want func(q float64) time.Duration) {
+	// check publishes from begin on, which it tells, and compares percentiles with what they should be. It reports false when
+	// they are more, which is what they should be on a machine that was too busy.
+	check := func(t *testing.T, b *broadcast, to target.Config, seconds time.Duration, slow func(begin time.Time), want func(q float64) time.Duration) (calm bool) {
 		t.Helper()
+		calm = true
 		to.Subscribe, to.Topics = b.url("ws", "/sub"), 4
 		r := newRig(t, to, swarm.Config{Protocol: target.WS, Clients: 5, Each: 4})
 		begin := time.Now().Add(50 * time.Millisecond)
@@ -73,42 +75,56 @@ func TestOmission(t *testing.T) {
 			got, made := time.Duration(ages.ValueAtQuantile(100*q))*time.Microsecond, want(q)
 			late := b.late(q)
 			t.Logf("p%g: %v, made %v, %v late when they went out", 100*q, got, made, late)
-			if got < max(made, late)-less || got > max(made, late)+more {
+			if got < max(made, late)-less {
 				t.Errorf("p%g is %v; the server was made %v late, and was %v", 100*q, got, made, late)
 			}
+			calm = calm && got <= max(made, late)+more
 		}
 		r.stop()
 		r.end()
+		return calm
 	}
-	stalls := func(t *testing.T, b *broadcast, h *hook, to target.Config) {
+	// calmly does it until the machine was not too busy.
+	calmly := func(t *testing.T, do func(b *broadcast) (calm bool)) {
+		t.Helper()
+		t.Parallel()
+		for range 5 {
+			if do(newBroadcast(t)) || t.Failed() {
+				return
+			}
+		}
+		t.Error("each time more was measured than the server was made late")
+	}
+	stalls := func(t *testing.T, b *broadcast, h *hook, to target.Config) (calm bool) {
 		t.Helper()
 		s := &stall{every: 2 * time.Second, lasts: 400 * time.Millisecond}
-		check(t, b, to, 4*time.Second, func(begin time.Time) {
+		calm = check(t, b, to, 4*time.Second, func(begin time.Time) {
 			s.begin = begin
 			b.slow(h, s.until)
 		}, s.quantile)
 		closed := b.closedLoop()
 		t.Logf("a closed loop would have found a p99 of %v", closed)
 		if closed > b.late(0.99)/4 {
-			t.Errorf("a closed loop finds a p99 of %v: this proves nothing", closed)
+			return false // the machine was too busy for one, and this proves nothing
 		}
+		return calm
 	}
 	t.Run("Stalls", func(t *testing.T) {
-		t.Parallel()
-		b := newBroadcast(t)
-		stalls(t, b, &b.release, target.Config{Kind: target.WS, Publish: b.url("ws", "/pub")})
+		calmly(t, func(b *broadcast) bool {
+			return stalls(t, b, &b.release, target.Config{Kind: target.WS, Publish: b.url("ws", "/pub")})
+		})
 	})
 	t.Run("SlowPublishing", func(t *testing.T) {
-		t.Parallel()
-		b := newBroadcast(t)
-		stalls(t, b, &b.taken, target.Config{Kind: target.Nchan, Publish: b.url("http", "/pub/{topic}")})
+		calmly(t, func(b *broadcast) bool {
+			return stalls(t, b, &b.taken, target.Config{Kind: target.Nchan, Publish: b.url("http", "/pub/{topic}")})
+		})
 	})
 	t.Run("Delays", func(t *testing.T) {
-		t.Parallel()
-		b := newBroadcast(t)
 		const late = 70 * time.Millisecond
-		check(t, b, target.Config{Kind: target.WS, Publish: b.url("ws", "/pub")}, 1500*time.Millisecond, func(time.Time) {
-			b.slow(&b.release, func(at time.Time) time.Time { return at.Add(late) })
-		}, func(float64) time.Duration { return late })
+		calmly(t, func(b *broadcast) bool {
+			return check(t, b, target.Config{Kind: target.WS, Publish: b.url("ws", "/pub")}, 1500*time.Millisecond, func(time.Time) {
+				b.slow(&b.release, func(at time.Time) time.Time { return at.Add(late) })
+			}, func(float64) time.Duration { return late })
+		})
 	})
 }
