@@ -1,3 +1,9 @@
+// Package scenario measures the edges under load: the WebSocket's, and the public one with its event streams, alone or in a
+// deployment. A scenario starts what serves, what publishes and the clients in processes of their own, lets them run, and
+// says what it saw. Slow is not wrong: what is too much for the machine shows in the figures alone.
+//
+// A scenario runs several times, with fresh servers. Where a floor is measured it and the edge take turns within each run: a
+// shared machine's speed changes from second to second, and the ratio of neighbours stays.
 package scenario
 
 import (
