@@ -43,6 +43,13 @@ var suite = []step{
 	{"sse-batches-gzip", "sse-fanout --clients 10000 --stream 250ms --gzip --duration 5s", nil},
 	{"sse-idle", "idle --edge sse --topics 1 --each 1 --settle 35s", []string{"memory<=2.5KiB,memory_freed<=2.5KiB"}},
 	{"sse-storm", "storm --edge sse --topics 1 --each 1 --rate 100 --stream 250ms", []string{"recovery<=5s"}},
+	{"end-to-end", "e2e", []string{"p50<=1ms,p99<=5ms"}},
+	{"books", "ws-books", nil},
+	{"ingest", "ingest", nil},
+	{"ingest-saturated", "ingest --saturate", nil},
+	{"alerts", "alerts", []string{"p99<=50ms"}},
+	{"webhooks", "webhook", nil},
+	{"soak", "soak", nil},
 }
 
 func suiteCommand() *cobra.Command {
@@ -82,6 +89,8 @@ func steps() string {
 var short = map[string]string{
 	"ws-fanout": "--repeat 1 --duration 2s", "sse-fanout": "--repeat 1 --duration 2s", "idle": "--repeat 1 --settle 8s",
 	"slow": "--repeat 1", "burst": "--repeat 1", "storm": "--repeat 1", "flow": "--after 2s",
+	"e2e": "--repeat 1 --duration 4s", "ws-books": "--repeat 1 --duration 4s", "ingest": "--repeat 1 --duration 4s", "alerts": "--repeat 1 --duration 4s",
+	"webhook": "--repeat 1", "soak": "--duration 10s",
 }
 
 func runSuite(ctx context.Context, out, errs io.Writer, only, dir string, quick bool) error {
