@@ -12,7 +12,7 @@ AUTOBAHN ?= 1.* 2.* 3.* 4.* 5.* 6.* 7.* 9.* 10.* 12.1.3 12.1.5 12.1.7 12.1.11 12
 export TICKWIRE_CACHE ?= $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies rivals centrifugo fuzz bench bench-html gobench suite soak smoke chaos lint generate tidy alone ci clean
+.PHONY: help run build test race kafka postgres autobahn openapi memory sse-clients webhook-verifiers proxies rivals centrifugo fuzz bench bench-html gobench benchstat suite soak smoke chaos lint generate tidy alone ci clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
@@ -67,6 +67,9 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 
 bench: ## a short run of each of our measurements, with goals: both edges under load beside a raw write loop, memory, slow clients, storms (5 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
+
+benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), in turns, by benchstat; PKG, BENCH, COUNT, BENCHTIME choose
+	GO=$(GO) bash .ci/benchstat
 
 suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (40 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --dir $(SUITE)
