@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,6 +34,8 @@ type Proc struct {
 	in    *json.Encoder
 	out   *json.Decoder
 	errs  bytes.Buffer
+	ended sync.Once
+	err   error // how it has ended
 }
 
 type request struct {
@@ -78,16 +81,30 @@ func (p *Proc) Call(do string, arg, reply any) error {
 // Send asks and does not wait. Answer, which must follow, does.
 func (p *Proc) Send(do string, arg any) error {
 	if err := p.in.Encode(request{do, arg}); err != nil {
-		return fmt.Errorf("%s: %s: %w", p.name, do, err)
+		return p.lost(do, err)
 	}
 	return nil
+}
+
+// lost says how a part has ended that is not there any more.
+func (p *Proc) lost(do string, err error) error {
+	_ = p.cmd.Process.Kill() // it has closed its end, and so it is of no use
+	if how := p.wait(); how != nil {
+		err = how
+	}
+	return fmt.Errorf("%s has ended, when it was to %s: %w %s", p.name, do, err, strings.TrimSpace(p.errs.String()))
+}
+
+func (p *Proc) wait() error {
+	p.ended.Do(func() { p.err = p.cmd.Wait() })
+	return p.err
 }
 
 // Answer waits for the answer to what was sent.
 func (p *Proc) Answer(do string, reply any) error {
 	var a answer
 	if err := p.out.Decode(&a); err != nil {
-		return fmt.Errorf("%s: %s: %w %s", p.name, do, err, strings.TrimSpace(p.errs.String()))
+		return p.lost(do, err)
 	}
 	if a.Err != "" {
 		return fmt.Errorf("%s: %s: %s", p.name, do, a.Err)
@@ -110,7 +127,7 @@ func (p *Proc) Stop() error {
 	force := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
 	defer force.Stop()
 	_, _ = io.Copy(io.Discard, p.out.Buffered())
-	if err := p.cmd.Wait(); err != nil {
+	if err := p.wait(); err != nil {
 		return fmt.Errorf("%s: %w %s", p.name, err, strings.TrimSpace(p.errs.String()))
 	}
 	return nil
@@ -119,7 +136,7 @@ func (p *Proc) Stop() error {
 // Kill ends the part as kill -9 does, and waits for it.
 func (p *Proc) Kill() {
 	_ = p.cmd.Process.Kill() // it may be dead already
-	_ = p.cmd.Wait()         // says that it was killed
+	_ = p.wait()             // says that it was killed
 }
 
 // CPU is the processor time that the part has used, to a hundredth of a second.

@@ -1,11 +1,13 @@
 package proc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -17,10 +19,12 @@ type Usage struct {
 	Wait     time.Duration // in which they could have run, but no processor was free
 	Switches int64         // of context, wanted and unwanted
 	RSS      int64         // bytes, now
+
+	gone time.Duration // that threads used which have ended, to some hundredths of a second
 }
 
 // UsageOf reads a process's usage from Linux's /proc (proc_pid_schedstat(5), proc_pid_status(5)), over the threads that it
-// has now: what ended threads used is lost, and Go's threads don't end. A running thread's time is as old as the last tick.
+// has now. What ended threads used is known of the CPU time alone. A running thread's time is as old as the last tick.
 func UsageOf(pid int) (u Usage, err error) {
 	dir := fmt.Sprintf("/proc/%d/task", pid)
 	threads, err := os.ReadDir(dir)
@@ -37,7 +41,53 @@ func UsageOf(pid int) (u Usage, err error) {
 		}
 		u.CPU, u.Wait, u.Switches, u.RSS = u.CPU+one.CPU, u.Wait+one.Wait, u.Switches+one.Switches, one.RSS
 	}
+	if gone := CPU(pid) - u.CPU; gone > 0 {
+		u.gone = gone
+	}
 	return u, nil
+}
+
+// TreeUsage is UsageOf for a process and its children together: a server such as nginx works in children. Memory that they share counts
+// for each.
+func TreeUsage(pid int) (u Usage, err error) {
+	if u, err = UsageOf(pid); err != nil {
+		return u, err
+	}
+	for _, child := range children(pid) {
+		one, err := TreeUsage(child)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		u.CPU, u.gone, u.Wait, u.Switches, u.RSS = u.CPU+one.CPU, u.gone+one.gone, u.Wait+one.Wait, u.Switches+one.Switches, u.RSS+one.RSS
+	}
+	return u, nil
+}
+
+// children are a process's own.
+func children(pid int) (all []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is good
+	for _, f := range files {
+		b, err := os.ReadFile(f) //nolint:gosec // the kernel's
+		if err != nil {
+			continue // the thread has ended meanwhile
+		}
+		for _, s := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(s); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all
+}
+
+// Alive tells whether a process is there, and has not ended.
+func Alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	i := bytes.LastIndexByte(b, ')') // behind the program's name
+	return i >= 0 && len(b) > i+2 && b[i+2] != 'Z' && b[i+2] != 'X'
 }
 
 // ThreadUsage is UsageOf for one thread of this process, or of another: its id is enough.
@@ -78,13 +128,19 @@ func field(status []byte, name string) int64 {
 	return n
 }
 
+// coarse is by how much the time of the whole process, in ticks, may differ from that of its threads although none has ended.
+const coarse = 50 * time.Millisecond
+
 // Sub is what was used since an earlier look. RSS stays as it is.
 func (u Usage) Sub(before Usage) Usage {
+	if ended := u.gone - before.gone; ended > coarse {
+		u.CPU += ended
+	}
 	u.CPU, u.Wait, u.Switches = u.CPU-before.CPU, u.Wait-before.Wait, u.Switches-before.Switches
 	return u
 }
 
-// Watch looks at a process now and then.
+// Watch looks at a process and its children now and then.
 type Watch struct {
 	pid  int
 	last Usage
@@ -104,7 +160,7 @@ func (w *Watch) Next() (cpu, rss float64) {
 	if w.pid == 0 {
 		return math.NaN(), math.NaN()
 	}
-	u, err := UsageOf(w.pid)
+	u, err := TreeUsage(w.pid)
 	if err != nil {
 		w.at = time.Time{}
 		return math.NaN(), math.NaN()

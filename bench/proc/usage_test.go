@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -98,5 +99,75 @@ func TestWatch(t *testing.T) {
 		if cpu, rss := proc.NewWatch(pid).Next(); !math.IsNaN(cpu) || !math.IsNaN(rss) {
 			t.Errorf("process %d: %.1f %%, %.1f MiB", pid, cpu, rss)
 		}
+	}
+}
+
+// TestTreeUsage has a child do the work, as servers with workers have.
+func TestTreeUsage(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "(while :; do :; done) & wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // the child too
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // killed by the context
+	pid := cmd.Process.Pid
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		all, err := proc.TreeUsage(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own, err := proc.UsageOf(pid); err == nil && all.CPU > own.CPU+100*time.Millisecond && all.RSS > own.RSS {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%+v of a process whose child works", all)
+		}
+	}
+	if !proc.Alive(pid) || proc.Alive(1<<30) {
+		t.Error("who is there?")
+	}
+	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); proc.Alive(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a process that was killed, and that nobody has waited for, is alive")
+		}
+	}
+}
+
+// TestUsageOfEndedThreads has a thread end that has worked.
+func TestUsageOfEndedThreads(t *testing.T) {
+	const busy = 300 * time.Millisecond
+	var before proc.Usage
+	tid := os.Getpid()
+	for tid == os.Getpid() { // the first thread does not end: it is parked, and the next goroutine has another one
+		var err error
+		if before, err = proc.UsageOf(os.Getpid()); err != nil {
+			t.Fatal(err)
+		}
+		var working sync.WaitGroup
+		working.Go(func() {
+			runtime.LockOSThread() // and never unlock it: the thread ends with the goroutine
+			tid = syscall.Gettid()
+			spin(t, busy)
+		})
+		working.Wait()
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := proc.ThreadUsage(tid); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the thread does not end")
+		}
+	}
+	after, err := proc.UsageOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := after.Sub(before).CPU; used < busy*8/10 || used > 10*busy {
+		t.Errorf("%v used", used)
 	}
 }
