@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -116,7 +115,6 @@ type server interface {
 type peer struct {
 	server  server
 	pub     publisher
-	dir     string
 	acks    *net.UnixConn
 	halt    context.CancelFunc
 	failed  error
@@ -132,14 +130,15 @@ func Serve(in io.Reader, out io.Writer) error {
 	// The publisher's thread sleeps in the kernel; its processor slot should not be missing to the server.
 	runtime.GOMAXPROCS(runtime.NumCPU() + 1)
 	err := proc.Serve(in, out, proc.Handlers{
-		"start":   proc.Handle(p.start),
-		"publish": proc.Handle(p.publish),
-		"halt":    func(json.RawMessage) (any, error) { return p.stop() },
-		"stats":   func(json.RawMessage) (any, error) { return p.stats(), nil },
-		"begin":   func(json.RawMessage) (any, error) { p.pub.late.reset(); return nil, nil },
-		"free":    func(json.RawMessage) (any, error) { debug.FreeOSMemory(); return nil, nil },
-		"heap":    proc.Handle(writeHeap),
-		"profile": proc.Handle(p.startProfile),
+		"start":     proc.Handle(p.start),
+		"publish":   proc.Handle(p.publish),
+		"halt":      func(json.RawMessage) (any, error) { return p.stop() },
+		"stats":     func(json.RawMessage) (any, error) { return p.stats(), nil },
+		"published": func(json.RawMessage) (any, error) { return p.pub.count.Load(), nil }, // disturbs nobody, unlike stats
+		"begin":     func(json.RawMessage) (any, error) { p.pub.late.reset(); return nil, nil },
+		"free":      func(json.RawMessage) (any, error) { debug.FreeOSMemory(); return nil, nil },
+		"heap":      proc.Handle(writeHeap),
+		"profile":   proc.Handle(p.startProfile),
 		"profiled": func(json.RawMessage) (any, error) {
 			pprof.StopCPUProfile()
 			return nil, p.profile.Close()
@@ -187,10 +186,7 @@ func (p *peer) start(cfg Config) (any, error) {
 	if r, ok := p.server.(*raw); ok {
 		base = r.base
 	}
-	if p.dir, err = os.MkdirTemp("", "tickwire-bench-"); err != nil {
-		return nil, err
-	}
-	acks := filepath.Join(p.dir, "acks")
+	acks := fmt.Sprintf("@tickwire-bench-%d", os.Getpid()) // no file: who is killed leaves nothing behind, see unix(7)
 	if p.acks, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: acks, Net: "unixgram"}); err != nil {
 		return nil, err
 	}
@@ -296,9 +292,6 @@ func (p *peer) close() error {
 	p.listening.Wait()
 	if p.server != nil {
 		errs = append(errs, p.server.close())
-	}
-	if p.dir != "" {
-		errs = append(errs, os.RemoveAll(p.dir))
 	}
 	return errors.Join(errs...)
 }
