@@ -24,6 +24,8 @@ type broadcast struct {
 	mu      sync.Mutex // guards what follows
 	release hook       // when a message that has arrived goes out
 	taken   hook       // when a POST is answered, and its message arrives
+	lose    int        // this message, from 1, goes to nobody; 0 is none
+	came    int        // messages
 	subs    []net.Conn
 	times   []passed // of messages
 }
@@ -155,6 +157,10 @@ func (b *broadcast) send() {
 			panic(err)
 		}
 		b.mu.Lock()
+		if b.came++; b.came == b.lose {
+			b.mu.Unlock()
+			continue
+		}
 		b.times = append(b.times, passed{time.UnixMicro(head.TS), time.Now()})
 		for _, c := range b.subs {
 			_, _ = c.Write(serverFrame(m.payload)) // it has gone

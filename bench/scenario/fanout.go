@@ -103,6 +103,8 @@ func (c *FanoutConfig) Validate() error {
 		return errors.New("--count: not together with --stages or with a floor")
 	case c.Stages != "" && (c.Deliveries > 0 || c.Shape == Saturated):
 		return errors.New("--stages: not together with --deliveries or the saturated shape")
+	case c.looks() && (c.Stages != "" || c.Count > 0 || c.Ramp > 0 || c.Deliveries > 0 || c.Floor || c.Shape == Saturated):
+		return errors.New("--stages, --count, --ramp, --deliveries, --floor and the saturated shape: not with a market that runs already, without --kafka or --publish")
 	case (c.Profile != "" || c.Heap != "") && !c.alone():
 		return errors.New("--cpuprofile and --memprofile: of the edge alone")
 	}
@@ -208,6 +210,7 @@ func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.
 						return nil, fmt.Errorf("%d clients: %w", clients, err)
 					}
 				}
+				c.Topics, c.Each = v.c.Topics, v.c.Each // there may be fewer instruments
 				series := rec.Take()
 				for i := range v.stages {
 					row := v.stages[i].row
@@ -222,6 +225,9 @@ func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.
 	}
 	if c.compares() {
 		r.Notes = append(r.Notes, "the floor is here the same edge with clients that don't take compression")
+	}
+	if c.Shape == Saturated {
+		r.Notes = append(r.Notes, "saturated is no open loop: a message is published when the ones before it have arrived, and latencies say nothing of a market's")
 	}
 	r.Title = fmt.Sprintf("fan-out, %s: %s", c.Shape, c.what())
 	if c.Compress {
@@ -251,6 +257,7 @@ func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 		if err != nil {
 			return err
 		}
+		v.c.Topics, v.c.Each = l.Topics, l.Each
 		s := &side{rig: m, system: system, lead: lead + l.Flush + l.Stream}
 		sides = append(sides, s)
 		return nil
@@ -376,18 +383,15 @@ func (s *side) turn(ctx context.Context, plan target.Plan, d time.Duration, coun
 	}
 	if count > 0 {
 		plan.Count = count
-		return s.rig.during(plan, func() error { return s.rig.spell(ctx, s.meter, rec, countLimit, count) })
+		return s.rig.counted(ctx, s.meter, rec, plan)
 	}
 	return s.rig.during(plan, func() error {
 		if err := pause(ctx, s.lead); err != nil {
 			return err
 		}
-		return s.rig.spell(ctx, s.meter, rec, d, 0)
+		return s.rig.spell(ctx, s.meter, rec, d)
 	})
 }
-
-// countLimit bounds a run that is to end by its count.
-const countLimit = time.Hour
 
 // profiles writes the heap's, if it is asked for.
 func (v *variant) profiles(m *rig) error {

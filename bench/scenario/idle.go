@@ -67,11 +67,18 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 		return nil, err
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
+	var empty int64 // bytes of the server without these clients
 	for n := range c.Repeat {
 		rec.Phase(fmt.Sprintf("run %d", n+1))
-		if err := c.run(ctx, rec, &row); err != nil {
+		if n == 0 || !c.Deployment.Named() {
+			empty = 0
+		}
+		if err := c.run(ctx, rec, &row, &empty); err != nil {
 			return nil, err
 		}
+	}
+	if c.Deployment.Named() {
+		row.Notes = append(row.Notes, "memory is against what the server had before the first run: it may have kept some of earlier clients")
 	}
 	row.Series = rec.Take()
 	what := fmt.Sprintf("%d topics each", c.Each)
@@ -81,7 +88,8 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 	return &report.Report{Title: "idle connections, " + what, System: c.system(), Rows: []report.Row{row}}, nil
 }
 
-func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.Row) error {
+// run measures once. Empty is found out when it is 0: a running server keeps the memory of one run for the clients of the next.
+func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.Row, empty *int64) error {
 	m, err := c.prepare(ctx, target.Edge, c.split(c.Clients))
 	if err != nil {
 		return err
@@ -97,6 +105,9 @@ func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.
 	if err != nil {
 		return err
 	}
+	if *empty == 0 {
+		*empty = before.RSS
+	}
 	connected, err := m.connect()
 	if err != nil {
 		return err
@@ -105,10 +116,10 @@ func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.
 		return err
 	}
 	t := newMeter(m)
-	if err := m.spell(ctx, t, rec, c.Settle, 0); err != nil {
+	if err := m.spell(ctx, t, rec, c.Settle); err != nil {
 		return err
 	}
-	each := func(rss int64) float64 { return float64(rss-before.RSS) / float64(c.Clients) / 1024 }
+	each := func(rss int64) float64 { return float64(rss-*empty) / float64(c.Clients) / 1024 }
 	all := map[string]float64{
 		"connect/s": connectRate(connected), "failed_connects": float64(connected.Failures),
 		"busy": 100 * t.server.CPU.Seconds() / t.seconds, "rss": float64(t.rss) / (1 << 20), "memory": each(t.rss),

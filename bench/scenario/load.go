@@ -161,6 +161,19 @@ func (l *Load) alone() bool {
 	return !l.Deployment.Named() && l.System == EdgeAlone && len(l.Deployment.Kafka) == 0
 }
 
+// looks tells whether a market that runs already is looked at, rather than published.
+func (l *Load) looks() bool {
+	return l.Deployment.Named() && len(l.Deployment.Kafka) == 0 && l.Deployment.Rival.Publish == ""
+}
+
+// pace tells a reader how fast the market is.
+func (l *Load) pace() string {
+	if l.looks() {
+		return "the market's own pace"
+	}
+	return fmt.Sprintf("%g messages/s", l.Rate)
+}
+
 // offered is how many deliveries per second a schedule with that rate asks for.
 func (l *Load) offered(clients int, rate float64) float64 {
 	return rate * float64(clients*l.Each) / float64(l.Topics)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -29,6 +31,8 @@ type rig struct {
 	watch  *proc.Watch
 
 	connected swarm.Connected // how begin went
+	start     time.Time       // when the first message of the plan is due
+	earlier   faults          // of what nobody measures, warm-ups: they are faults nevertheless
 }
 
 // split divides clients into swarms as the limit of open files asks.
@@ -198,8 +202,15 @@ func (m *rig) each(do string) error {
 
 // publish begins a plan in a moment.
 func (m *rig) publish(plan target.Plan) error {
-	plan.Start = time.Now().Add(50 * time.Millisecond).UnixMicro()
+	m.start = time.Now().Add(50 * time.Millisecond)
+	plan.Start = m.start.UnixMicro()
 	return m.pub.Call("publish", plan, nil)
+}
+
+// published is how many messages there have been so far. Unlike stats it costs the server nothing.
+func (m *rig) published() (n uint64, err error) {
+	err = m.pub.Call("published", nil, &n)
+	return n, err
 }
 
 func (m *rig) stats() (s target.Stats, err error) {
@@ -232,27 +243,57 @@ func newMeter(m *rig) *meter {
 	return &meter{clients: make([]proc.Usage, len(m.swarms)), counters: map[string]float64{}, ages: swarm.NewHistogram()}
 }
 
-// reset has the clients forget what they have measured, and measure nothing yet.
+// reset has the clients forget what they have measured, and measure nothing yet. Faults are not forgotten.
 func (m *rig) reset() error {
-	if err := m.each("begin"); err != nil {
-		return err
+	for _, p := range m.swarms {
+		var forgotten swarm.Report
+		if err := p.Call("begin", nil, &forgotten); err != nil {
+			return err
+		}
+		m.earlier.add(&forgotten)
 	}
 	return m.each("off")
 }
 
-// spell measures for a while, with a sample each second unless rec is nil. Count, when above 0, ends it before: when so many
-// messages have been published.
-func (m *rig) spell(ctx context.Context, t *meter, rec *report.Recorder, d time.Duration, count uint64) error {
+// spell measures for a while, with a sample each second unless rec is nil.
+func (m *rig) spell(ctx context.Context, t *meter, rec *report.Recorder, d time.Duration) error {
 	return m.measured(t, func() error {
 		if rec == nil {
 			return pause(ctx, d)
 		}
-		return m.until(ctx, rec, time.Now().Add(d), count)
+		return m.until(ctx, rec, time.Now().Add(d), 0)
+	})
+}
+
+// countLimit bounds a run that is to end by its count.
+const countLimit = time.Hour
+
+// counted measures so many messages, from the first one's due time until all clients have the last one.
+func (m *rig) counted(ctx context.Context, t *meter, rec *report.Recorder, plan target.Plan) error {
+	return m.measured(t, func() error {
+		before, err := m.published()
+		if err != nil {
+			return err
+		}
+		if err := m.during(plan, func() error {
+			return m.until(ctx, rec, time.Now().Add(countLimit), before+plan.Count)
+		}); err != nil {
+			return err
+		}
+		for _, p := range m.swarms {
+			if _, err := m.behind(ctx, p); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // measured adds to the meter what happens while something is done.
 func (m *rig) measured(t *meter, do func() error) error {
+	if err := m.pub.Call("begin", nil, nil); err != nil { // how late it was before is no part of it
+		return err
+	}
 	before, err := m.stats()
 	if err != nil {
 		return err
@@ -271,29 +312,45 @@ func (m *rig) measured(t *meter, do func() error) error {
 	if err := m.each("off"); err != nil {
 		return err
 	}
-	t.seconds += time.Since(began).Seconds()
+	ended := time.Now()
+	if m.start.After(began) { // it was do that began to publish
+		began = m.start
+	}
+	t.seconds += max(0, ended.Sub(began)).Seconds()
 	return m.account(t, &before, server, clients)
 }
 
-// until takes samples until a time, or until count messages have been published.
-func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, count uint64) error {
+// until takes samples until a time, or until so many messages have been published, unless that is 0.
+func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, last uint64) error {
 	samples, err := newSampler(m, m.swarms)
 	if err != nil {
 		return err
 	}
-	last, every := samples.published+count, time.Second
-	if count > 0 {
-		every = 100 * time.Millisecond
+	every := time.Second
+	if last > 0 {
+		every = 10 * time.Millisecond
 	}
-	for time.Now().Before(end) && (count == 0 || samples.published < last) {
+	for time.Now().Before(end) {
 		if err := pause(ctx, min(every, time.Until(end))); err != nil {
 			return err
+		}
+		if last > 0 {
+			n, err := m.published()
+			if err != nil || n >= last {
+				return err
+			}
+			if time.Since(samples.at) < time.Second {
+				continue
+			}
 		}
 		s, err := samples.next()
 		if err != nil {
 			return err
 		}
 		rec.Sample(s)
+		if s.Clients == 0 {
+			return errors.New("the server has ended all connections")
+		}
 	}
 	return nil
 }
@@ -301,7 +358,7 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, co
 // usage is what server and clients have used so far.
 func (m *rig) usage() (server proc.Usage, clients []proc.Usage, err error) {
 	if m.pid > 0 {
-		if server, err = proc.UsageOf(m.pid); err != nil {
+		if server, err = proc.TreeUsage(m.pid); err != nil {
 			return server, nil, err
 		}
 	}
@@ -356,6 +413,10 @@ func (m *rig) collect(ctx context.Context, t *meter, swarms []*proc.Proc) error 
 			return err
 		}
 	}
+	m.unmeasured(t)
+	if m.looks && t.sum.Messages == 0 {
+		return fmt.Errorf("nothing has come from the market in %.1f s", t.seconds)
+	}
 	return nil
 }
 
@@ -366,13 +427,20 @@ func (m *rig) seen(t *meter) error {
 			return err
 		}
 	}
+	m.unmeasured(t)
 	return nil
 }
 
-// add takes what the clients of a swarm have seen.
+// unmeasured adds the faults of what was not measured.
+func (m *rig) unmeasured(t *meter) {
+	t.faults.join(&m.earlier)
+	m.earlier = faults{}
+}
+
+// add takes what the clients of a swarm have seen. Faults are taken once.
 func (t *meter) add(p *proc.Proc) error {
 	var s swarm.Report
-	if err := p.Call("report", swarm.Have{}, &s); err != nil {
+	if err := p.Call("report", swarm.Have{Take: true}, &s); err != nil {
 		return err
 	}
 	h, err := swarm.Decode(s.Histogram)
@@ -383,6 +451,8 @@ func (t *meter) add(p *proc.Proc) error {
 	t.sum.Messages += s.Messages
 	t.sum.Updates += s.Updates
 	t.sum.Bytes += s.Bytes
+	t.sum.Lags += s.Lags
+	t.sum.Early += s.Early
 	t.faults.add(&s)
 	return nil
 }
@@ -409,7 +479,7 @@ func (m *rig) behind(ctx context.Context, p *proc.Proc) (int, error) {
 		if r.Behind == 0 || time.Now().After(deadline) {
 			return r.Behind, nil
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return 0, err
 		}
 	}
@@ -450,19 +520,22 @@ func (s *sampler) next() (out report.Sample, err error) {
 		out.Clients += one.Connected
 		out.Faults += one.Gaps + one.GapNotices + one.Again + one.Malformed + one.Closed
 	}
-	stats, err := s.rig.stats()
+	published, err := s.rig.published()
 	if err != nil {
 		return out, err
 	}
+	if s.rig.pid > 0 && !proc.Alive(s.rig.pid) {
+		return out, fmt.Errorf("the server, process %d, has ended", s.rig.pid)
+	}
 	now := time.Now()
 	elapsed := now.Sub(s.at).Seconds()
-	out.Sent, out.Delivered = float64(stats.Published-s.published)/elapsed, float64(updates-s.updates)/elapsed
+	out.Sent, out.Delivered = float64(published-s.published)/elapsed, float64(updates-s.updates)/elapsed
 	out.P50, out.P99, out.Max = math.NaN(), math.NaN(), math.NaN()
 	if s.latest.TotalCount() > 0 {
 		out.P50, out.P99, out.Max = ms(s.latest, 50), ms(s.latest, 99), float64(s.latest.Max())/1000
 	}
 	out.CPU, out.RSS = s.rig.watch.Next()
-	s.at, s.published, s.updates = now, stats.Published, updates
+	s.at, s.published, s.updates = now, published, updates
 	return out, nil
 }
 
@@ -479,7 +552,7 @@ func (t *meter) measures(m *rig) map[string]float64 {
 	updates, messages := float64(max(1, t.sum.Updates)), float64(max(1, t.sum.Messages))
 	all := map[string]float64{
 		"sent/s": float64(t.published) / t.seconds, "delivered/s": float64(t.sum.Updates) / t.seconds, "messages/s": float64(t.sum.Messages) / t.seconds,
-		"bytes": float64(t.sum.Bytes) / updates,
+		"bytes": float64(t.sum.Bytes) / updates, "lag_notices": float64(t.sum.Lags),
 	}
 	report.Latencies(all, t.ages)
 	all["publisher_lag"] = float64(t.late.Microseconds()) / 1000
@@ -528,8 +601,19 @@ func (t *meter) notes(row *report.Row, all map[string]float64) {
 		Busy: all["client_busy"], Threads: 1, Waited: all["client_wait"], P99: all["p99"],
 		PublisherLag: max(0, all["publisher_lag"]-float64(target.Pace)/float64(time.Millisecond)),
 	}
-	if note := g.Bottleneck(); note != "" && len(row.Notes) == 0 {
-		row.Notes = append(row.Notes, note)
+	once := func(subject, note string) {
+		if !slices.ContainsFunc(row.Notes, func(n string) bool { return strings.Contains(n, subject) }) {
+			row.Notes = append(row.Notes, note)
+		}
+	}
+	if note := g.Bottleneck(); note != "" {
+		once("bottleneck", note)
+	}
+	if merged := 1 - float64(t.sum.Messages)/max(1, float64(t.sum.Updates)); merged > 0.01 {
+		once("merged", fmt.Sprintf("%.0f %% of the updates came merged with later ones: latencies are of the latest in each message", 100*merged))
+	}
+	if early := float64(t.sum.Early) / max(1, float64(t.sum.Messages)); early > 0.001 {
+		once("clock", fmt.Sprintf("%.1f %% of the messages came before their own time: their maker's clock is ahead of this machine's, and ages are too low", 100*early))
 	}
 }
 
@@ -608,6 +692,12 @@ func (f *faults) add(r *swarm.Report) {
 	if r.Why != "" {
 		f.Why = r.Why
 	}
+}
+
+// join adds others.
+func (f *faults) join(g *faults) {
+	f.add(&swarm.Report{Gaps: g.Gaps, GapNotices: g.GapNotices, Again: g.Again, Closed: g.Closed, Malformed: g.Malformed, Why: g.Why})
+	f.Behind += g.Behind
 }
 
 func (f *faults) measures(all map[string]float64) {

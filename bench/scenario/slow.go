@@ -86,7 +86,7 @@ func Slow(ctx context.Context, c SlowConfig, rec *report.Recorder) (*report.Repo
 		how = "are stopped by SIGSTOP"
 	}
 	return &report.Report{
-		Title:  fmt.Sprintf("slow: %d of %d clients %s; latencies are of the others, %g messages/s, %s", c.slow(), c.Clients, how, c.Rate, c.what()),
+		Title:  fmt.Sprintf("slow: %d of %d clients %s; latencies are of the others, %s, %s", c.slow(), c.Clients, how, c.pace(), c.what()),
 		System: c.system(), Rows: []report.Row{row},
 	}, nil
 }
@@ -110,19 +110,25 @@ func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *
 			return err
 		}
 		rec.Phase(fmt.Sprintf("%d stopped, run %d", c.slow(), n+1))
-		disturbed, err = c.measure(ctx, m, readerSwarms, rec)
+		if disturbed, err = c.measure(ctx, m, readerSwarms, rec); err != nil {
+			return err
+		}
 		growth = disturbed.rss - normal.rss
-		return errors.Join(err, c.tell(slow, false))
+		return c.tell(slow, false)
 	})
 	if err != nil {
 		return err
 	}
+	disturbed.faults.join(&normal.faults)
 	for _, p := range readerSwarms {
 		behind, err := m.behind(ctx, p)
 		if err != nil {
 			return err
 		}
 		disturbed.faults.Behind += behind
+	}
+	if err := c.last(m, readerSwarms, disturbed); err != nil {
+		return err
 	}
 	cut, err := c.afterwards(ctx, m, slow, disturbed)
 	if err != nil {
@@ -153,10 +159,20 @@ func (c *SlowConfig) measure(ctx context.Context, m *rig, readers []*proc.Proc, 
 	if err := m.reset(); err != nil {
 		return nil, err
 	}
-	if err := m.spell(ctx, t, rec, c.Duration, 0); err != nil {
+	if err := m.spell(ctx, t, rec, c.Duration); err != nil {
 		return nil, err
 	}
 	return t, m.seen(t)
+}
+
+// last adds the faults since the measurement, when the slow clients went on.
+func (c *SlowConfig) last(m *rig, readers []*proc.Proc, t *meter) error {
+	all := m.swarms
+	m.swarms = readers
+	defer func() { m.swarms = all }()
+	err := m.reset()
+	m.unmeasured(t)
+	return err
 }
 
 // tell stops the slow clients, or has them go on.
@@ -189,6 +205,7 @@ func (c *SlowConfig) afterwards(ctx context.Context, m *rig, slow []*proc.Proc, 
 	cut = one.faults.Closed
 	t.faults.Behind += max(0, one.faults.Behind-int(cut)) // who was cut off has not everything
 	t.faults.Gaps += one.faults.Gaps                      // of losses they may have been told
+	t.faults.Again += one.faults.Again
 	t.faults.Malformed += one.faults.Malformed
 	return cut, nil
 }

@@ -75,7 +75,7 @@ func Storm(ctx context.Context, c StormConfig, rec *report.Recorder) (*report.Re
 		how = "all clients lose their connection at once, and resume"
 	}
 	return &report.Report{
-		Title: fmt.Sprintf("storm: %s; %g messages/s, %s", how, c.Rate, c.what()), System: c.system(), Rows: []report.Row{row},
+		Title: fmt.Sprintf("storm: %s; %s, %s", how, c.pace(), c.what()), System: c.system(), Rows: []report.Row{row},
 	}, nil
 }
 
@@ -105,7 +105,7 @@ func (c *StormConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 		return err
 	}
 	t := newMeter(m)
-	if err := m.spell(ctx, t, rec, c.Before, 0); err != nil {
+	if err := m.spell(ctx, t, rec, c.Before); err != nil {
 		return err
 	}
 	for _, p := range m.swarms {
@@ -119,20 +119,24 @@ func (c *StormConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 
 // strike ends all connections, and sees everybody back.
 func (c *StormConfig) strike(ctx context.Context, m *rig, publishers []*proc.Proc, rec *report.Recorder, row *report.Row) error {
-	if err := m.each("begin"); err != nil {
+	if err := m.reset(); err != nil {
 		return err
 	}
-	begin := time.Now()
+	end := func() error { return m.each("scatter") }
 	if c.alone() {
-		m.pub.Kill()
+		victim := m.pub
+		defer victim.Kill()
 		m.pub = publishers[1] // from now on it is the one
 		m.pid, m.watch = m.pub.Pid(), proc.NewWatch(m.pub.Pid())
-	} else if err := m.each("scatter"); err != nil {
-		return err
+		end = func() error { victim.Kill(); return nil }
 	}
 	t := newMeter(m)
 	var back swarm.Connected
 	err := m.measured(t, func() (err error) {
+		begin := time.Now()
+		if err := end(); err != nil {
+			return err
+		}
 		back, err = m.settle(ctx, begin, c.Deadline, rec)
 		return err
 	})
@@ -148,13 +152,12 @@ func (c *StormConfig) strike(ctx context.Context, m *rig, publishers []*proc.Pro
 	if err := m.collect(ctx, t, m.swarms); err != nil {
 		return err
 	}
-	if c.alone() {
-		t.faults.Closed -= int64(c.Clients) // by the kill
-	}
 	all := t.measures(m)
+	delete(all, "bytes") // they are of connecting too
 	all["served"], all["recovery"] = float64(back.Ready), back.Elapsed.Seconds()
 	all["connect/s"], all["failed_connects"] = connectRate(back), float64(back.Failures)
 	row.Record(all)
+	t.notes(row, all)
 	return m.end()
 }
 
@@ -172,10 +175,6 @@ func (m *rig) settle(ctx context.Context, begin time.Time, deadline time.Duratio
 		if err != nil {
 			return all, err
 		}
-		if m.load.alone() {
-			s.Faults -= int64(m.clients()) // by the kill
-		}
-		s.Faults = max(0, s.Faults)
 		rec.Sample(s)
 		all = swarm.Connected{}
 		for _, p := range m.swarms {
@@ -183,7 +182,9 @@ func (m *rig) settle(ctx context.Context, begin time.Time, deadline time.Duratio
 			if err := p.Call("settled", swarm.Settled{Begin: begin.UnixMicro()}, &one); err != nil {
 				return all, err
 			}
-			all.Ready += one.Ready
+			if one.Elapsed > 0 { // else it has not even noticed
+				all.Ready += one.Ready
+			}
 			all.Failures += one.Failures
 			all.Elapsed = max(all.Elapsed, one.Elapsed)
 			if one.Why != "" {

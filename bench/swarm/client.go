@@ -81,7 +81,22 @@ func (s *Swarm) wait(now time.Time) time.Duration {
 const (
 	unheard = 3 * time.Second
 	unready = 5 * time.Second
+	silence = 10 * time.Second // in which nothing comes, though nobody refuses
 )
+
+// despair gives up when a server takes connections and says nothing, or not what makes any client ready.
+func (s *Swarm) despair(now time.Time) {
+	if s.gaveUp != nil || s.opening == 0 || !s.readyAt.IsZero() {
+		return
+	}
+	last := s.begun
+	if s.heardAt.After(last) {
+		last = s.heardAt
+	}
+	if now.Sub(last) > silence {
+		s.gaveUp = fmt.Errorf("%s: nothing has come for %v, and no client has what it asked for: is it the right server and port?", s.goal.host, silence)
+	}
+}
 
 // fail ends an attempt to connect, and tries again after a pause, unless there is no hope.
 func (s *Swarm) fail(c *client, err error) {
@@ -135,8 +150,10 @@ func (s *Swarm) ended(c *client, err error) {
 		s.fail(c, err)
 		return
 	}
-	s.report.Closed++
-	s.report.Why = err.Error()
+	if !s.failover || c.lost > 0 { // the first one is what the failover is for
+		s.report.Closed++
+		s.report.Why = err.Error()
+	}
 	s.drop(c)
 	if s.failover {
 		c.lost = time.Now().UnixMicro()
@@ -212,6 +229,9 @@ func (s *Swarm) read(c *client) {
 		return
 	}
 	s.heardOf = true
+	if c.state != running {
+		s.heardAt = time.Now()
+	}
 	if s.measuring {
 		s.report.Bytes += int64(n)
 	}

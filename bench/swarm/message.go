@@ -124,7 +124,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 	switch {
 	case m.snapshot:
 	case m.seq <= last:
-		if s.cfg.SSE || s.adopts {
+		if s.cfg.SSE || s.adopts || c.lost == 0 {
 			s.report.Again++
 		}
 		return
@@ -155,6 +155,9 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 		timed = m.due >= s.from && m.due < s.until
 	}
 	if timed {
+		if m.due > now {
+			s.report.Early++
+		}
 		_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
 	}
 }

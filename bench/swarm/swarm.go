@@ -87,8 +87,9 @@ type Report struct {
 	Histogram  string // of their ages in µs, encoded; see Decode
 	Gaps       int64  // messages that did not follow
 	GapNotices int64  // losses that the server told
-	Again      int64  // messages of an event stream that a client had already; a WebSocket's replay may overlap
+	Again      int64  // messages that a client had already; behind a resumption a WebSocket's replay may overlap
 	Lags       int64  // lag notices
+	Early      int64  // messages whose time was still to come: its clock is ahead of ours
 	Closed     int64  // connections that the server ended
 	Why        string // the last close frame, or error
 	Malformed  int64
@@ -144,6 +145,7 @@ type Swarm struct {
 	begun     time.Time // when the goal was set
 	attempts  int       // since then
 	heardOf   bool      // something has ever come from a server
+	heardAt   time.Time // the last time that a client that was not ready yet has heard something
 	gaveUp    error     // why no more connections are made
 	ready     int
 	readyAt   time.Time
@@ -194,7 +196,7 @@ func Serve(in io.Reader, out io.Writer) error {
 		"connect":  proc.Handle(s.connect),
 		"failover": proc.Handle(s.prepare),
 		"settled":  proc.Handle(s.settled),
-		"begin":    s.command(func() any { s.begin(); return nil }),
+		"begin":    s.command(func() any { return s.begin() }),
 		"sample":   func(json.RawMessage) (any, error) { return s.sample() },
 		"scatter":  s.command(func() any { s.scatter(); return nil }),
 		"on":       s.command(func() any { s.measure(true); return nil }),
@@ -310,6 +312,7 @@ func (s *Swarm) loop() error {
 			return nil
 		}
 		s.open()
+		s.despair(time.Now())
 	}
 }
 
@@ -434,11 +437,18 @@ func (s *Swarm) measure(on bool) {
 	}
 }
 
-func (s *Swarm) begin() {
-	s.report = Report{}
+// begin begins anew, and returns what is forgotten by that: faults in it are faults nevertheless.
+func (s *Swarm) begin() (forgotten Report) {
+	forgotten, s.report = s.report, Report{}
 	s.measure(true)
 	s.hist.Reset()
 	s.total.Reset()
+	return forgotten
+}
+
+// forgive has the faults so far told, so that they are not told again.
+func (r *Report) forgive() {
+	r.Gaps, r.GapNotices, r.Again, r.Closed, r.Malformed = 0, 0, 0, 0, 0
 }
 
 // collect has the loop do f, and returns what it measured since the last time, which is valid until the next one.
@@ -483,14 +493,20 @@ func (s *Swarm) scatter() {
 	}
 }
 
-// Have is the argument of report: what has been published in all, to find clients that do not have it. 0 asks for nothing.
-type Have struct{ Published uint64 }
+// Have is the argument of report: what has been published in all, to find clients that do not have it; 0 asks for nothing.
+type Have struct {
+	Published uint64
+	Take      bool // faults are told once: they are in no later report
+}
 
 func (s *Swarm) result(arg Have) (any, error) {
 	var r Report
 	_, err := s.collect(func() {
 		r = s.report
 		r.Acked, r.CPU = s.all, ownTime()
+		if arg.Take {
+			s.report.forgive()
+		}
 		if arg.Published == 0 {
 			return
 		}
