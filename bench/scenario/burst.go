@@ -57,6 +57,8 @@ func (c *BurstConfig) Validate() error {
 		return errors.New("--times: above 1")
 	case c.Before < 500*time.Millisecond || c.For < 100*time.Millisecond || c.After < time.Second || c.Repeat < 1:
 		return errors.New("--before: at least 500ms; --for: 100ms; --after: 1s; --repeat: 1")
+	case c.looks():
+		return errors.New("--kafka or --publish: needed for a burst; a market that runs already has none to order")
 	}
 	return c.Load.Validate()
 }
@@ -98,7 +100,7 @@ func (c *BurstConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 		if err := pause(ctx, warm); err != nil {
 			return err
 		}
-		return c.watch(ctx, m, t, &b, n, rec)
+		return c.watch(ctx, m, t, &b, n, m.start.Add(warm), rec)
 	})
 	if err != nil {
 		return err
@@ -136,6 +138,9 @@ func (b *burst) settle(c *BurstConfig) (recovery time.Duration) {
 	limit := max(2*normal, normal+2)
 	calm := false
 	for _, s := range b.spells {
+		if s.ages.TotalCount() == 0 {
+			continue // nobody knows: all may be stuck
+		}
 		if ms(s.ages, 99) > limit {
 			recovery = s.end
 		} else if s.end-recovery >= 500*time.Millisecond {
@@ -154,8 +159,8 @@ func (b *burst) settle(c *BurstConfig) (recovery time.Duration) {
 	return recovery
 }
 
-// watch measures from now on, with the peace before the burst.
-func (c *BurstConfig) watch(ctx context.Context, m *rig, t *meter, b *burst, n int, rec *report.Recorder) error {
+// watch measures from now on, with the peace before the burst, which the schedule has from began on.
+func (c *BurstConfig) watch(ctx context.Context, m *rig, t *meter, b *burst, n int, began time.Time, rec *report.Recorder) error {
 	if err := m.reset(); err != nil {
 		return err
 	}
@@ -164,7 +169,7 @@ func (c *BurstConfig) watch(ctx context.Context, m *rig, t *meter, b *burst, n i
 		if err != nil {
 			return err
 		}
-		began, end := time.Now(), c.Before+c.For
+		end := c.Before + c.For
 		for now := time.Duration(0); now < end+c.After; {
 			if err := pause(ctx, burstSample); err != nil {
 				return err

@@ -16,7 +16,9 @@ func TestSettle(t *testing.T) {
 		_ = b.normal.RecordValue(5_000)
 		for i, us := range p99 {
 			ages := swarm.NewHistogram()
-			_ = ages.RecordValue(us)
+			if us > 0 { // else nothing came
+				_ = ages.RecordValue(us)
+			}
 			b.spells = append(b.spells, spell{time.Duration(i+1) * burstSample, ages})
 		}
 		if got := b.settle(&c); got != want || b.disturbed.TotalCount() != disturbed {
@@ -28,5 +30,7 @@ func TestSettle(t *testing.T) {
 	f(500*time.Millisecond, 5, 50_000, 5_000, 5_000, 5_000, 50_000, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000) // with an echo
 	f(100*time.Millisecond, 1, 50_000, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000, 50_000, 5_000)               // what comes later is something else
 	f(c.After, 4, 50_000, 50_000, 50_000, 50_000)                                                             // never
+	f(700*time.Millisecond, 1, 0, 0, 0, 0, 0, 0, 500_000, 5_000, 5_000, 5_000, 5_000, 5_000, 5_000)           // a server that stood still is not calm
+	f(c.After, 0, 0, 0, 0, 0, 0, 0)                                                                           // and who knows when nothing comes at all?
 	f(c.After, 3, 5_000, 5_000, 50_000)                                                                       // not within what was looked at
 }
