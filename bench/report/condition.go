@@ -137,8 +137,9 @@ func options(family map[string]float64) string {
 // was not measured fails too: a check that can't fail checks nothing.
 func (all Conditions) Check(r *Report) (failed []string) {
 	for _, c := range all {
-		measured := false
+		var without []string // rows
 		for i := range r.Rows {
+			measured := false
 			for j := range r.Rows[i].Measures {
 				row, m := &r.Rows[i], &r.Rows[i].Measures[j]
 				if m.Name != c.Name && (c.Name != Faults || !m.fault()) {
@@ -149,9 +150,15 @@ func (all Conditions) Check(r *Report) (failed []string) {
 					failed = append(failed, fmt.Sprintf("%s: %s", c, text+in(row)))
 				}
 			}
+			if !measured {
+				without = append(without, in(&r.Rows[i]))
+			}
 		}
-		if !measured {
-			failed = append(failed, fmt.Sprintf("%s: it was not measured by %s", c, r.Scenario))
+		if len(without) == len(r.Rows) { // of all there are, if any
+			without = []string{""}
+		}
+		for _, row := range without {
+			failed = append(failed, fmt.Sprintf("%s: it was not measured by %s", c, r.Scenario+row))
 		}
 	}
 	return failed

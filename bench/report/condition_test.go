@@ -127,7 +127,7 @@ func TestCheck(t *testing.T) {
 	f("lost>0")
 	f("max>1s", "max>1s: it was not measured by ws-fanout")
 	f("cpu>1us,lost>0", "cpu>1us: it was not measured by ws-fanout")
-	f("p50>1s", "p50>1s: 1 of 3 runs did not measure it, 1000 clients")
+	f("p50>1s", "p50>1s: 1 of 3 runs did not measure it, 1000 clients", "p50>1s: it was not measured by ws-fanout, 100 clients")
 	r.Rows = r.Rows[:0]
 	f("faults>0", "faults>0: it was not measured by ws-fanout")
 	f("")

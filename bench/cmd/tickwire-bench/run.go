@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -20,17 +21,18 @@ import (
 // errUnmeasured is what errors are when there are no figures: the target is not there, clients were refused.
 var errUnmeasured = errors.New("not measured")
 
-// exitCode is what scripts see: 1 for a check that failed, 2 for flags that make no sense, 3 when nothing could be measured.
+// exitCode is what scripts see: 1 for a check that failed and for nothing else, 2 for flags that make no sense, 3 when nothing could be
+// measured, or not be written.
 func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, report.ErrUsage):
 		return 2
-	case errors.Is(err, errUnmeasured):
-		return 3
+	case errors.Is(err, report.ErrFailed) && !errors.Is(err, errUnmeasured):
+		return 1
 	}
-	return 1
+	return 3
 }
 
 // usage makes an error one of usage.
@@ -93,6 +95,11 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		if err != nil {
 			return fmt.Errorf("--fail-if: %w", err)
 		}
+		for flag, file := range map[string]string{"--json": o.json, "--html": o.html} {
+			if dir := filepath.Dir(file); file != "" && !isDir(dir) { // better now than when all is measured
+				return usage(fmt.Errorf("%s: there is no folder %s", flag, dir))
+			}
+		}
 		var live io.Writer
 		if !o.quiet {
 			live = cmd.ErrOrStderr()
@@ -111,6 +118,11 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		return o.finish(r, cmd.OutOrStdout())
 	}
 	return cmd
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
 }
 
 // finish prints and writes the report. The files are written also when the check fails: that is when they are looked at.
