@@ -101,7 +101,7 @@ func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.
 			return err
 		}
 	}
-	before, _, err := m.usage()
+	before, err := m.serverUsage()
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (c *IdleConfig) freed(m *rig, all map[string]float64, each func(rss int64) 
 	if err := m.pub.Call("free", nil, nil); err != nil {
 		return err
 	}
-	now, _, err := m.usage()
+	now, err := m.serverUsage()
 	all["memory_freed"] = each(now.RSS)
 	return err
 }

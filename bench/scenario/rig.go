@@ -298,20 +298,33 @@ func (m *rig) measured(t *meter, do func() error) error {
 	if err != nil {
 		return err
 	}
-	server, clients, err := m.usage()
+	clients, err := m.clientUsage() // the server's last: between it and what clients count should be nothing
+	if err != nil {
+		return err
+	}
+	server, err := m.serverUsage()
 	if err != nil {
 		return err
 	}
 	if err := m.each("on"); err != nil {
 		return err
 	}
+	first, err := m.published()
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	if err := do(); err != nil {
+		return err
+	}
+	last, err := m.published()
+	if err != nil {
 		return err
 	}
 	if err := m.each("off"); err != nil {
 		return err
 	}
+	t.published += last - first
 	ended := time.Now()
 	if m.start.After(began) { // it was do that began to publish
 		began = m.start
@@ -355,26 +368,33 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, la
 	return nil
 }
 
-// usage is what server and clients have used so far.
-func (m *rig) usage() (server proc.Usage, clients []proc.Usage, err error) {
-	if m.pid > 0 {
-		if server, err = proc.TreeUsage(m.pid); err != nil {
-			return server, nil, err
-		}
+// serverUsage is what the server has used so far; nothing when it can't be looked at.
+func (m *rig) serverUsage() (proc.Usage, error) {
+	if m.pid == 0 {
+		return proc.Usage{}, nil
 	}
+	return proc.TreeUsage(m.pid)
+}
+
+// clientUsage is what the swarms have used so far.
+func (m *rig) clientUsage() (all []proc.Usage, err error) {
 	for _, p := range m.swarms {
 		u, err := proc.UsageOf(p.Pid())
 		if err != nil {
-			return server, nil, err
+			return nil, err
 		}
-		clients = append(clients, u)
+		all = append(all, u)
 	}
-	return server, clients, nil
+	return all, nil
 }
 
 // account adds what was used since.
 func (m *rig) account(t *meter, before *target.Stats, server proc.Usage, clients []proc.Usage) error {
-	nowServer, nowClients, err := m.usage()
+	nowServer, err := m.serverUsage()
+	if err != nil {
+		return err
+	}
+	nowClients, err := m.clientUsage()
 	if err != nil {
 		return err
 	}
@@ -393,7 +413,6 @@ func (m *rig) account(t *meter, before *target.Stats, server proc.Usage, clients
 		t.clients[i].Wait += used.Wait
 	}
 	t.late = max(t.late, after.LateP99)
-	t.published += after.Published - before.Published
 	for name, n := range after.Counters {
 		t.counters[name] += n - before.Counters[name]
 	}
