@@ -17,15 +17,15 @@ import (
 
 // Client is how a verifying client reaches the WebSocket edge.
 func (d *Deployment) Client() client.Config {
-	cfg := client.Config{URL: d.WS, TLS: d.tls()}
+	cfg := client.Config{URL: d.WS, TLS: d.TLS()}
 	if d.Token != "" {
 		cfg.Token = func(context.Context) (string, error) { return d.Token, nil }
 	}
 	return cfg
 }
 
-// tls is nil for the usual one.
-func (d *Deployment) tls() *tls.Config {
+// TLS is how servers are reached by TLS; nil is the usual way.
+func (d *Deployment) TLS() *tls.Config {
 	if !d.Insecure {
 		return nil
 	}
@@ -66,7 +66,7 @@ func (d *Deployment) listed(ctx context.Context) (names []string, err error) {
 	if d.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+d.Token)
 	}
-	transport := &http.Transport{TLSClientConfig: d.tls()}
+	transport := &http.Transport{TLSClientConfig: d.TLS()}
 	defer transport.CloseIdleConnections()
 	res, err := transport.RoundTrip(req) // a redirect is no answer
 	if err != nil {

@@ -56,6 +56,8 @@ func (c *AlertsConfig) Validate() error {
 		return errors.New("--in-flight: from 1 to 100")
 	case c.Drain < 0:
 		return errors.New("--drain: not negative")
+	case len(d.Symbols) > 0:
+		return errors.New("--symbols: this load publishes instruments of its own")
 	}
 	return errors.Join(c.Receiver.Validate(), c.Config.Validate())
 }

@@ -28,7 +28,10 @@ type desk struct {
 }
 
 func newDesk(d *deployment.Deployment) *desk {
-	return &desk{url: strings.TrimSuffix(d.Alerts, "/"), token: d.Token, client: &http.Client{Timeout: 30 * time.Second}}
+	return &desk{
+		url: strings.TrimSuffix(d.Alerts, "/"), token: d.Token,
+		client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: d.TLS(), MaxIdleConnsPerHost: 8}},
+	}
 }
 
 // patience is how long the API may refuse what may pass: it limits requests, and has only just heard of an instrument.
@@ -239,7 +242,7 @@ func (d *desk) active(ctx context.Context, pending []string, deadline time.Time)
 	return nil
 }
 
-// clear takes away what was made: the endpoints first, so that nothing is sent any more.
+// clear takes away what was made.
 func (d *desk) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
@@ -257,6 +260,7 @@ func (d *desk) clear(ctx context.Context) error {
 		}
 		return group.Wait()
 	}
+	defer d.client.CloseIdleConnections()
 	if err := errors.Join(remove("/v1/alerts/", d.alerts), remove("/v1/endpoints/", d.endpoints)); err != nil {
 		return fmt.Errorf("take away what the load had made: %w", err)
 	}

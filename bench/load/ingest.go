@@ -65,6 +65,8 @@ func (v *Ingest) Validate() error {
 		return errors.New("--instruments: from 1 to 10,000")
 	case v.Drain < 0:
 		return errors.New("--drain: not negative")
+	case len(v.Deployment.Symbols) > 0:
+		return errors.New("--symbols: this load publishes instruments of its own")
 	}
 	return v.Config.Validate()
 }

@@ -52,7 +52,7 @@ func (c *Config) Validate() error {
 	case c.Duration <= 0:
 		return errors.New("--duration: above 0")
 	}
-	return nil
+	return c.Deployment.Validate()
 }
 
 // Overhead is about how long a run takes that measures nothing: servers start, clients connect, what is on its way arrives.
@@ -76,7 +76,7 @@ func (p *Pace) RegisterFlags(f *pflag.FlagSet, what string) {
 	f.Float64Var(&p.Rate, "rate", p.Rate, what+" per second")
 	f.DurationVar(&p.Ramp, "ramp", p.Ramp, "before the warm-up, grow from a tenth of the rate to all of it")
 	f.StringVar(&p.Stages, "stages", p.Stages, "`RATExDURATION,…` instead of --rate and --duration, such as 2000x5s,10000x5s")
-	f.Int64Var(&p.Count, "count", p.Count, "measure so many "+what+", instead of --duration")
+	f.Int64Var(&p.Count, "count", p.Count, "measure about so many "+what+", instead of --duration")
 }
 
 // settle validates, and makes of --stages and --count the duration that they mean.

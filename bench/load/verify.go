@@ -109,6 +109,8 @@ func (v *Verify) Validate() error {
 		return errors.New("--each: at most --instruments")
 	case v.Drain < 0:
 		return errors.New("--drain: not negative")
+	case v.publishes() && len(d.Symbols) > 0:
+		return errors.New("--symbols: with --kafka this load publishes instruments of its own")
 	}
 	return v.Config.Validate()
 }
@@ -237,7 +239,11 @@ func ignoreCanceled(err error) error {
 
 // look measures a market that runs without us.
 func (v *Verify) look(ctx context.Context, on *stage) (*trial, error) {
-	names, err := client.Symbols(ctx, dialConfig(on.Deployment), 2*time.Second)
+	names := on.Symbols
+	var err error
+	if len(names) == 0 {
+		names, err = client.Symbols(ctx, on.Client(), 2*time.Second)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -333,14 +339,6 @@ func (v *Verify) encoding(i int) client.Encoding {
 	return []client.Encoding{client.SBE, client.JSON}[i%2]
 }
 
-func dialConfig(d *deployment.Deployment) client.Config {
-	cfg := client.Config{URL: d.WS}
-	if d.Token != "" {
-		cfg.Token = func(context.Context) (string, error) { return d.Token, nil }
-	}
-	return cfg
-}
-
 // connect connects the clients; since is when our own market began, before which nothing counts, and zero for one that runs.
 func (v *Verify) connect(ctx context.Context, d *deployment.Deployment, m *meter, names []string, since time.Time) (all readers, err error) {
 	limited, cancel := context.WithTimeout(ctx, time.Minute)
@@ -372,7 +370,7 @@ func (v *Verify) connect(ctx context.Context, d *deployment.Deployment, m *meter
 // known waits until the edge has the books of our market as they are since it began; another run's may have been there.
 func known(ctx context.Context, d *deployment.Deployment, names []string, since time.Time) error {
 	for {
-		list, err := client.Symbols(ctx, dialConfig(d), 300*time.Millisecond)
+		list, err := client.Symbols(ctx, d.Client(), 300*time.Millisecond)
 		if err != nil {
 			return err
 		}
@@ -385,7 +383,7 @@ func known(ctx context.Context, d *deployment.Deployment, names []string, since 
 	}
 	var fresh atomic.Int64
 	seen := map[string]bool{} // of the callback alone
-	cfg := dialConfig(d)
+	cfg := d.Client()
 	cfg.Handler.OnBook = func(b *client.Book, u *client.BookUpdate) {
 		if !seen[b.Sym()] && u.Time >= market.FromTime(since) {
 			seen[b.Sym()] = true
@@ -413,10 +411,14 @@ func known(ctx context.Context, d *deployment.Deployment, names []string, since 
 // dial connects client i and subscribes to its choice.
 func (v *Verify) dial(ctx context.Context, d *deployment.Deployment, m *meter, i int, names []string) (*reader, error) {
 	r := &reader{number: i}
-	cfg := dialConfig(d)
+	cfg := d.Client()
 	cfg.Encoding, cfg.Handler = v.encoding(i), r.handler(m, v.publishes())
 	cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		var dialer net.Dialer
+		if n := len(d.Sources); n > 0 {
+			dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(d.Sources[i%n])}
+		}
+		c, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
