@@ -35,6 +35,7 @@ func defaultAlertsConfig() AlertsConfig {
 // RegisterFlags adds the flags.
 func (c *AlertsConfig) RegisterFlags(f *pflag.FlagSet) {
 	c.Config.RegisterFlags(f)
+	hide(f, "ws", "sse", "source", "symbols")
 	c.Receiver.RegisterFlags(f)
 	f.StringVar(&c.Database, "webhook-database", "", "`URL` of a PostgreSQL database for servers that are started, instead of SQLite in a temporary folder")
 	f.IntVar(&c.Endpoints, "endpoints", c.Endpoints, "endpoints that the alerts are dealt out to")
@@ -106,9 +107,9 @@ func (c *AlertsConfig) begin(ctx context.Context, on *stage, instruments int) (j
 	return j, j.trader.list()
 }
 
-// end takes away what was made, unless the servers end anyway, and ends all that was begun.
+// end takes away what was made, unless it ends with the servers, and ends all that was begun.
 func (j *job) end(ctx context.Context) (err error) {
-	if !j.on.Started {
+	if !j.on.Started || j.Database != "" { // which outlives the servers
 		err = j.desk.clear(ctx)
 	}
 	if j.in != nil {
@@ -204,8 +205,7 @@ func (v *Alerts) Validate() error {
 
 // Total is about how long it takes.
 func (v *Alerts) Total() time.Duration {
-	_ = v.settle(&v.Config) // what is wrong is said by Validate
-	return v.Config.Total() + time.Duration(v.Repeat)*v.Ramp
+	return v.total(&v.Config)
 }
 
 // RunAlerts runs the load.
@@ -217,11 +217,7 @@ func RunAlerts(ctx context.Context, v Alerts, rec *report.Recorder) (*report.Rep
 	if err != nil {
 		return nil, err
 	}
-	rate := fmt.Sprintf("%.0f", v.Rate)
-	if v.Stages != "" {
-		rate = v.Stages
-	}
-	r.Title = fmt.Sprintf("%s fires/s of %d alerts on %d instruments, to %d endpoints; every signature verified", rate, v.Instruments*v.Each, v.Instruments, v.Endpoints)
+	r.Title = fmt.Sprintf("%s fires/s of %d alerts on %d instruments, to %d endpoints; every signature verified", v.rates(), v.Instruments*v.Each, v.Instruments, v.Endpoints)
 	r.System.Protocol = "webhooks"
 	return r, nil
 }

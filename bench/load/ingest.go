@@ -41,6 +41,7 @@ func DefaultIngest() Ingest {
 // RegisterFlags adds the flags.
 func (v *Ingest) RegisterFlags(f *pflag.FlagSet) {
 	v.Config.RegisterFlags(f)
+	hide(f, "source", "symbols", "insecure", "token")
 	v.Pace.RegisterFlags(f, "raw records")
 	f.BoolVar(&v.Saturate, "saturate", false, "publish as fast as ingest keeps up, instead of at --rate: the most records per second")
 	f.IntVar(&v.InFlight, "in-flight", v.InFlight, "with --saturate: raw records whose events have not come out, at most")
@@ -73,8 +74,7 @@ func (v *Ingest) Validate() error {
 
 // Total is about how long it takes.
 func (v *Ingest) Total() time.Duration {
-	_ = v.settle(&v.Config) // what is wrong is said by Validate
-	return v.Config.Total() + time.Duration(v.Repeat)*v.Ramp
+	return v.total(&v.Config)
 }
 
 // RunIngest runs the load.
@@ -86,12 +86,9 @@ func RunIngest(ctx context.Context, v Ingest, rec *report.Recorder) (*report.Rep
 	if err != nil {
 		return nil, err
 	}
-	how := fmt.Sprintf("%.0f raw records/s", v.Rate)
-	switch {
-	case v.Saturate:
+	how := v.rates() + " raw records/s"
+	if v.Saturate {
 		how = fmt.Sprintf("as many raw records as come out again, %d in flight", v.InFlight)
-	case v.Stages != "":
-		how = v.Stages + " raw records/s"
 	}
 	r.Title = fmt.Sprintf("%s of %d instruments, to their events in the log", how, v.Instruments)
 	r.System.Protocol = "Kafka"

@@ -42,6 +42,15 @@ func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.DurationVar(&c.Duration, "duration", c.Duration, "of each run, measured")
 }
 
+// hide leaves flags out of the help of a load that has no use for them.
+func hide(f *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		if flag := f.Lookup(name); flag != nil {
+			flag.Hidden = true
+		}
+	}
+}
+
 // Validate says which flag is wrong.
 func (c *Config) Validate() error {
 	switch {
@@ -99,6 +108,20 @@ func (p *Pace) settle(c *Config) error {
 		return fmt.Errorf("--duration, --count: %v is more than a day", c.Duration.Round(time.Minute))
 	}
 	return nil
+}
+
+// total is about how long all runs take.
+func (p *Pace) total(c *Config) time.Duration {
+	_ = p.settle(c) // what is wrong is said by Validate
+	return c.Total() + time.Duration(c.Repeat)*p.Ramp
+}
+
+// rates is what a title says.
+func (p *Pace) rates() string {
+	if p.Stages != "" {
+		return p.Stages
+	}
+	return fmt.Sprintf("%.0f", p.Rate)
 }
 
 // schedule is that of the measured part.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -359,5 +360,32 @@ func TestVirtualTimePassesFaster(t *testing.T) {
 	}
 	if virtual(now.AddDate(10, 0, 0)) < virtual(now) {
 		t.Error("it does not last ten years")
+	}
+}
+
+// TestNotes: what runs have to say stands in the report once, and who was the bottleneck is said with the number of runs.
+func TestNotes(t *testing.T) {
+	c := Config{Repeat: 3, Duration: time.Second, Deployment: deployment.Config{WS: "ws://127.0.0.1:1"}}
+	n := 0.0
+	r, err := c.repeat(t.Context(), recorder(), nil, func(_ context.Context, on *stage) (*trial, error) {
+		n++
+		run := &trial{figures: map[string]float64{"p99": n}, latency: newHistogram()}
+		record(run.latency, 0, int64(1000*n))
+		run.note("the same in each run")
+		run.generator = report.LoadGenerator{PublisherLag: 0.4, P99: n} // late by more than a quarter in the first run alone
+		if on.number != int(n) || on.Started {
+			t.Errorf("run %v is %+v", n, on)
+		}
+		return run, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := &r.Rows[0]
+	if got := row.Measure("p99").Runs; len(got) != 3 || got[2] != 3 || len(row.Notes) != 1 || math.Round(row.Latency[len(row.Latency)-1].Ms) != 3 {
+		t.Errorf("%+v", row)
+	}
+	if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "the client was the bottleneck: its publisher was late by 0.40 ms") || !strings.HasSuffix(r.Notes[0], "(in 1 of 3 runs)") {
+		t.Errorf("%q", r.Notes)
 	}
 }

@@ -71,6 +71,7 @@ func DefaultSoak() Verify {
 // RegisterFlags adds the flags.
 func (v *Verify) RegisterFlags(f *pflag.FlagSet) {
 	v.Config.RegisterFlags(f)
+	hide(f, "sse", "alerts")
 	instruments := "that are published"
 	if v.Own {
 		v.Pace.RegisterFlags(f, "raw records")
@@ -122,8 +123,7 @@ func (v *Verify) publishes() bool {
 
 // Total is about how long it takes.
 func (v *Verify) Total() time.Duration {
-	_ = v.settle(&v.Config) // what is wrong is said by Validate
-	return v.Config.Total() + time.Duration(v.Repeat)*v.Ramp
+	return v.total(&v.Config)
 }
 
 // RunVerify runs the load.
@@ -153,11 +153,7 @@ func RunVerify(ctx context.Context, v Verify, rec *report.Recorder) (*report.Rep
 func (v *Verify) title() string {
 	of := "the market that runs there"
 	if v.publishes() {
-		rate := fmt.Sprintf("%.0f", v.Rate)
-		if v.Stages != "" {
-			rate = v.Stages
-		}
-		of = fmt.Sprintf("%s raw records/s of %d instruments", rate, v.Instruments)
+		of = fmt.Sprintf("%s raw records/s of %d instruments", v.rates(), v.Instruments)
 	} else if !v.Deployment.Named() {
 		of = fmt.Sprintf("a simulated market of %d instruments, %.0f raw records/s", v.Instruments, v.Rate)
 	}
