@@ -113,6 +113,18 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestSeldomTraded: who subscribes behind the only trade of an instrument does not miss it.
+func TestSeldomTraded(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	v := small(DefaultEndToEnd(), running(t, nil))
+	v.Rate, v.Instruments, v.Clients, v.Each, v.Warmup, v.Duration = 3000, 200, 40, 50, 0, 300*time.Millisecond
+	r, err := RunVerify(t.Context(), v, recorder())
+	if err != nil {
+		t.Fatal(err)
+	}
+	faultless(t, r)
+}
+
 // TestLook looks at a market that runs without us.
 func TestLook(t *testing.T) {
 	t.Parallel() // it sleeps most of the time

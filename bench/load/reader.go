@@ -177,8 +177,9 @@ func (r *reader) anything(random *rand.Rand, sym string) error {
 	return err
 }
 
-// behind tells whether a reader has not got everything that was published. Books in views need not change with each update.
-func (r *reader) behind(p *publisher) bool {
+// behind tells whether a reader has not got everything that was published. Books in views need not change with each update,
+// and trades from before it came, at since, are none of its own.
+func (r *reader) behind(p *publisher, since int64) bool {
 	var s market.Snapshot
 	for _, b := range r.books {
 		if view, _ := r.view(b); view != (client.BookView{}) {
@@ -189,16 +190,17 @@ func (r *reader) behind(p *publisher) bool {
 		}
 	}
 	for _, t := range r.trades {
-		if last, ok := t.Last(); p.last[p.index[t.Sym()]].trade > 0 && (!ok || last.Time.Micros() < p.last[p.index[t.Sym()]].trade) {
+		newest := p.last[p.index[t.Sym()]].trade
+		if last, ok := t.Last(); newest >= since && (!ok || last.Time.Micros() < newest) {
 			return true
 		}
 	}
 	return false
 }
 
-func (all readers) behind(p *publisher) (n int) {
+func (all readers) behind(p *publisher, since int64) (n int) {
 	for _, r := range all {
-		if r.behind(p) {
+		if r.behind(p, since) {
 			n++
 		}
 	}

@@ -206,6 +206,7 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	from := at.Add(lead)
 	to := from.Add(v.Duration)
 	m.open(from, to)
+	behind := func() int { return readers.behind(pub, at.UnixMicro()) }
 	pub.follow(plan{at: at, schedule: whole, from: from, to: to})
 	t, used := v.measure(running.Done(), sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to})
 	if err := group.Wait(); err != nil {
@@ -215,11 +216,11 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	if err := pub.w.Wait(ctx); err != nil {
 		return nil, fmt.Errorf("write to md.raw: %w", err)
 	}
-	_, err = await(ctx, v.Drain, func() bool { return readers.behind(pub) == 0 })
+	_, err = await(ctx, v.Drain, func() bool { return behind() == 0 })
 	if err != nil {
 		return nil, err
 	}
-	t.figures["missing"] = float64(readers.behind(pub))
+	t.figures["missing"] = float64(behind())
 	t.figures["sent/s"] = float64(pub.window) / v.Duration.Seconds()
 	t.figures["publisher_lag"] = quantile(pub.late, 99)
 	return t, v.finish(t, m, readers, used)
@@ -354,9 +355,9 @@ func (v *Verify) connect(ctx context.Context, d *deployment.Deployment, m *meter
 		}
 	}
 	for i, r := range all {
-		for _, b := range r.books {
-			if err := b.Wait(limited); err != nil {
-				return all, fmt.Errorf("client %d: %v: %w", i+1, b, err)
+		for _, t := range r.topics {
+			if err := t.Wait(limited); err != nil {
+				return all, fmt.Errorf("client %d: %v: %w", i+1, t, err)
 			}
 		}
 	}
