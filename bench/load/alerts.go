@@ -162,7 +162,8 @@ func (j *job) measure(ctx context.Context, w window) (*trial, error) {
 	}
 	t, got := &trial{figures: map[string]float64{}, latency: j.meter.total.latency}, j.in.now()
 	report.Latencies(t.figures, t.latency)
-	t.figures["missing"], t.figures["again"], t.figures["unverified"] = float64(max(0, fired-got.arrived)), float64(got.again), float64(got.unverified)
+	t.figures["missing"], t.figures["gaps"] = float64(max(0, fired-got.arrived)), float64(j.in.gaps())
+	t.figures["again"], t.figures["unverified"] = float64(got.again), float64(got.unverified)
 	t.figures["publisher_lag"] = quantile(j.trader.late, 99)
 	used.measures(t, time.Since(w.from), j.meter.total.updates)
 	return t, nil

@@ -195,18 +195,25 @@ func TestInbox(t *testing.T) {
 		return res.StatusCode
 	}
 	fired := fmt.Sprintf(`{"id":"evt_1","type":"alert.fired","data":{"object":{"seq":1,"ts":%d}}}`, now.Add(-50*time.Millisecond).UnixMicro())
-	send("/1/0", "evt_1", fired, "")
-	send("/1/0", "evt_1", fired, "")
-	send("/1/0", "evt_2", fired, " ")
+	send("/1/0", "evt_a_1", fired, "")
+	send("/1/0", "evt_a_1", fired, "")
+	send("/1/0", "evt_a_2", fired, " ")
 	send("/1/0", "evt_3", `{"type":"test"}`, "")
-	if code := send("/0/0", "evt_4", fired, ""); code != http.StatusGone {
+	if code := send("/0/0", "evt_a_4", fired, ""); code != http.StatusGone {
 		t.Errorf("a path of an earlier run: %d", code)
 	}
 	if got := in.now(); got != (counts{arrived: 1, again: 1, unverified: 1}) {
 		t.Errorf("%+v", got)
 	}
+	if n := in.gaps(); n != 0 {
+		t.Errorf("%d gaps, of an alert's first fire", n)
+	}
+	send("/1/0", "evt_a_4", fired, "")
+	if n := in.gaps(); n != 2 {
+		t.Errorf("%d gaps between an alert's first fire and its fourth", n)
+	}
 	m.collect()
-	if p := m.total.latency.Max(); m.total.messages != 1 || p < 49_000 || p > 5_000_000 {
+	if p := m.total.latency.Max(); m.total.messages != 2 || p < 49_000 || p > 5_000_000 {
 		t.Errorf("%d measured, at most %d µs", m.total.messages, p)
 	}
 }

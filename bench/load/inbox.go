@@ -52,6 +52,7 @@ type inbox struct {
 	boxes  map[string]*box
 	done   map[int64]int64     // by the time of the tick that fired: when the last of its events came; both in µs
 	seen   map[string]struct{} // ids of events
+	fires  map[string]fires    // by alert
 	counts counts
 }
 
@@ -61,6 +62,9 @@ type counts struct {
 	again      int64 // requests with an event that had come
 	unverified int64 // requests whose signature was not good
 }
+
+// fires is what came of one alert, which numbers its fires from 1 on.
+type fires struct{ came, newest int64 }
 
 // box is an endpoint's.
 type box struct {
@@ -73,7 +77,7 @@ type box struct {
 
 // receive listens.
 func (r *Receiver) receive(m *meter) (*inbox, error) {
-	in := &inbox{meter: m, boxes: map[string]*box{}, done: map[int64]int64{}, seen: map[string]struct{}{}, url: strings.TrimSuffix(r.URL, "/")}
+	in := &inbox{meter: m, boxes: map[string]*box{}, done: map[int64]int64{}, seen: map[string]struct{}{}, fires: map[string]fires{}, url: strings.TrimSuffix(r.URL, "/")}
 	in.server = &http.Server{Handler: in, ReadHeaderTimeout: time.Minute}
 	var err error
 	if in.ln, err = net.Listen("tcp", r.Listen); err != nil { //nolint:noctx // it ends with close
@@ -156,6 +160,10 @@ func (in *inbox) take(b *box, id string, body []byte, good bool, now time.Time) 
 	}
 	in.seen[strings.Clone(id)] = struct{}{}
 	in.counts.arrived++
+	if alert, number, ok := strings.Cut(strings.TrimPrefix(id, "evt_"), "_"); ok {
+		f := in.fires[alert]
+		in.fires[strings.Clone(alert)] = fires{came: f.came + 1, newest: max(f.newest, digits([]byte(number)))}
+	}
 	var ts int64
 	if i := bytes.Index(body, tsField); i >= 0 {
 		ts = digits(body[i+len(tsField):])
@@ -198,6 +206,16 @@ func (in *inbox) unfairness() float64 {
 		return 0
 	}
 	return float64(worst) / float64(best)
+}
+
+// gaps is how many fires are missing among those of each alert that came.
+func (in *inbox) gaps() (n int64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, f := range in.fires {
+		n += f.newest - f.came
+	}
+	return n
 }
 
 // took is how many µs after a tick the last came of what it had fired.
