@@ -322,6 +322,9 @@ func TestRefuses(t *testing.T) {
 	f(e2e(func(v *Verify) { v.Instruments = 0 }), "--instruments")
 	f(e2e(func(v *Verify) { v.Drain = -1 }), "--drain")
 	f(e2e(func(v *Verify) { v.Deployment.SSE = "http://127.0.0.1:1" }), "--ws")
+	f(e2e(func(v *Verify) { v.Deployment.WS, v.Stages = "ws://127.0.0.1:1", "5x1s" }), "--kafka")
+	f(e2e(func(v *Verify) { v.Deployment.WS = "http://127.0.0.1:1" }), "--ws")
+	f(e2e(func(v *Verify) { v.Deployment.Symbols = []string{"A"} }), "--symbols")
 	ingest := func(change func(*Ingest)) error {
 		v := DefaultIngest()
 		change(&v)

@@ -110,6 +110,8 @@ func (v *Verify) Validate() error {
 		return errors.New("--each: at most --instruments")
 	case v.Drain < 0:
 		return errors.New("--drain: not negative")
+	case !v.publishes() && (v.Stages != "" || v.Ramp > 0 || v.Count > 0):
+		return errors.New("--stages, --ramp, --count: they are about a market of our own, and --kafka is missing")
 	case v.publishes() && len(d.Symbols) > 0:
 		return errors.New("--symbols: with --kafka this load publishes instruments of its own")
 	}
