@@ -26,12 +26,12 @@ import (
 
 // Config names what is there already. With nothing named, or Kafka alone, the servers are started.
 type Config struct {
-	WS     string   // of the WebSocket edge: ws://… or wss://…
-	SSE    string   // of the public edge: http://… or https://…
-	Alerts string   // of the alerts' API: http://… or https://…
-	Kafka  []string // brokers, where md.raw is; without them a market that runs already is looked at
-	Token  string   // for edges that ask for one
-	PID    int      // of the server, when it runs on this machine: its CPU time and memory are measured
+	WS     string    // of the WebSocket edge: ws://… or wss://…
+	SSE    string    // of the public edge: http://… or https://…
+	Alerts string    // of the alerts' API: http://… or https://…
+	Kafka  all.Kafka // where md.raw is; without brokers a market that runs already is looked at
+	Token  string    // for edges that ask for one
+	PID    int       // of the server, when it runs on this machine: its CPU time and memory are measured
 
 	Insecure bool     // take any certificate
 	Sources  []string // addresses that clients come from, in turn
@@ -44,7 +44,8 @@ func (c *Config) RegisterFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.WS, "ws", "", "`URL` of a running WebSocket edge, ws://HOST:PORT, instead of starting one")
 	f.StringVar(&c.SSE, "sse", "", "`URL` of a running public edge, http://HOST:PORT")
 	f.StringVar(&c.Alerts, "alerts", "", "`URL` of a running alerts' API, http://HOST:PORT")
-	f.StringSliceVar(&c.Kafka, "kafka", nil, "Kafka `HOST:PORT,…` of the running servers; alone: start the servers on this cluster instead of the embedded broker")
+	c.Kafka.RegisterFlags(f)
+	f.Lookup("kafka").Usage = "Kafka `HOST:PORT,…` of the running servers; alone: start the servers on this cluster instead of the embedded broker"
 	f.StringVar(&c.Token, "token", "", "bearer `TOKEN` for running servers that ask for one")
 	f.IntVar(&c.PID, "pid", 0, "process `ID` of the running server, if it is on this machine: its CPU time and memory are measured")
 	f.BoolVar(&c.Insecure, "insecure", false, "take any certificate of wss:// and https://, as of servers that have signed their own")
@@ -59,7 +60,14 @@ func (c *Config) Validate() error {
 	); err != nil {
 		return err
 	}
-	for _, broker := range c.Kafka {
+	if k := &c.Kafka; len(k.Brokers) == 0 && (k.TLS || k.Mechanism != "" || k.Username != "") {
+		return errors.New("--kafka-tls, --kafka-sasl and --kafka-username: for brokers, which --kafka names")
+	} else if len(k.Brokers) > 0 && k.Topics != (stream.Topics{}) {
+		if err := k.Validate(); err != nil {
+			return err
+		}
+	}
+	for _, broker := range c.Kafka.Brokers {
 		if host, port, err := net.SplitHostPort(broker); err != nil || host == "" || port == "" {
 			return fmt.Errorf("--kafka: %q is not HOST:PORT", broker)
 		}
@@ -143,13 +151,27 @@ func Open(ctx context.Context, cfg Config, flags ...string) (*Deployment, error)
 		return d, nil
 	}
 	d.Started, d.broker = true, "the embedded broker"
-	if len(cfg.Kafka) > 0 {
-		d.broker = "Kafka at " + cfg.Kafka[0]
+	if len(cfg.Kafka.Brokers) > 0 {
+		d.broker = "Kafka at " + cfg.Kafka.Brokers[0]
 	}
-	if err := d.start(ctx, append([]string{"--kafka", strings.Join(cfg.Kafka, ",")}, flags...)); err != nil {
+	if err := d.start(ctx, append(kafkaFlags(cfg.Kafka), flags...)); err != nil {
 		return nil, fmt.Errorf("start the servers: %w", err)
 	}
 	return d, nil
+}
+
+// kafkaFlags are those that reach the same cluster.
+func kafkaFlags(k all.Kafka) (flags []string) {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	k.RegisterFlags(f)
+	f.VisitAll(func(f *pflag.Flag) {
+		v := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			v = strings.Join(list.GetSlice(), ",")
+		}
+		flags = append(flags, "--"+f.Name+"="+v)
+	})
+	return flags
 }
 
 // Command is the hidden subcommand that runs the servers.
@@ -196,7 +218,7 @@ func (d *Deployment) start(ctx context.Context, flags []string) error {
 		}
 	}
 	d.WS, d.SSE, d.PID = "ws://"+addrs.WS, "http://"+addrs.SSE, d.cmd.Process.Pid
-	d.Kafka = strings.Split(addrs.Kafka, ",")
+	d.Kafka.Brokers = strings.Split(addrs.Kafka, ",")
 	if addrs.Alerts != "" {
 		d.Alerts = "http://" + addrs.Alerts
 	}
@@ -205,10 +227,14 @@ func (d *Deployment) start(ctx context.Context, flags []string) error {
 
 // Cluster opens the deployment's Kafka.
 func (d *Deployment) Cluster() (*stream.Cluster, error) {
-	if len(d.Kafka) == 0 {
+	if len(d.Kafka.Brokers) == 0 {
 		return nil, errors.New("--kafka: needed to publish raw records")
 	}
-	return stream.Open(stream.Config{Brokers: d.Kafka, ClientID: "tickwire-bench"})
+	to, err := d.Kafka.Stream("tickwire-bench")
+	if err != nil {
+		return nil, err
+	}
+	return stream.Open(to)
 }
 
 // Where tells a reader what was measured.

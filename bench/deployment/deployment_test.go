@@ -4,18 +4,22 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/tickwire/tickwire/bench/servertest"
+	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/services/all"
 )
 
 func TestValidate(t *testing.T) {
 	good := Config{
-		WS: "wss://a.example/v1/ws", SSE: "http://[::1]:8080", Alerts: "https://a.example", Kafka: []string{"k:9092", "[::1]:9092"}, Token: "x",
+		WS: "wss://a.example/v1/ws", SSE: "http://[::1]:8080", Alerts: "https://a.example", Kafka: all.Kafka{Brokers: []string{"k:9092", "[::1]:9092"}}, Token: "x",
 		PID: 1, Insecure: true, Sources: []string{"10.0.0.1", "fd00::1"}, Symbols: []string{"A", "B"},
 	}
 	for _, c := range []*Config{{}, &good} {
@@ -27,7 +31,7 @@ func TestValidate(t *testing.T) {
 		t.Helper()
 		c := good
 		change(&c)
-		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), flag+": ") {
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), flag) {
 			t.Errorf("%v, want one about %s", err, flag)
 		}
 	}
@@ -36,8 +40,10 @@ func TestValidate(t *testing.T) {
 	}
 	f("--sse", func(c *Config) { c.SSE = "ws://a.example" })
 	f("--alerts", func(c *Config) { c.Alerts = "a.example" })
-	f("--kafka", func(c *Config) { c.Kafka = []string{"a.example"} })
-	f("--kafka", func(c *Config) { c.Kafka = []string{":9092"} })
+	f("--kafka", func(c *Config) { c.Kafka.Brokers = []string{"a.example"} })
+	f("--kafka-tls, --kafka-sasl and --kafka-username", func(c *Config) { c.Kafka = all.Kafka{TLS: true} })
+	f("--kafka-ca", func(c *Config) { c.Kafka.CAFile, c.Kafka.Topics = "x", stream.DefaultTopics() })
+	f("--kafka", func(c *Config) { c.Kafka.Brokers = []string{":9092"} })
 	f("--source", func(c *Config) { c.Sources = []string{"a.example"} })
 	f("--symbols", func(c *Config) { c.Symbols = []string{"A", "A"} })
 	f("--symbols", func(c *Config) { c.Symbols = []string{""} })
@@ -73,8 +79,8 @@ func TestInstrumentsNamed(t *testing.T) {
 			t.Errorf("%q, %v, want %q", got, err, want)
 		}
 	}
-	f(Config{Symbols: []string{"A", "B", "C"}, Kafka: []string{"k:1"}}, 2, "A", "B")
-	f(Config{Kafka: []string{"k:1"}}, 2, "BENCH-S0000", "BENCH-S0001")
+	f(Config{Symbols: []string{"A", "B", "C"}, Kafka: all.Kafka{Brokers: []string{"k:1"}}}, 2, "A", "B")
+	f(Config{Kafka: all.Kafka{Brokers: []string{"k:1"}}}, 2, "BENCH-S0000", "BENCH-S0001")
 	f(Config{Alerts: "http://a.example"}, 2)
 
 	ts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,4 +94,19 @@ func TestInstrumentsNamed(t *testing.T) {
 	f(Config{SSE: ts.URL, Token: "x", Insecure: true}, 9, "B", "C")
 	f(Config{SSE: ts.URL, Token: "x"}, 9)
 	f(Config{SSE: ts.URL, Insecure: true}, 9)
+}
+
+// TestKafkaFlags has what reaches a cluster arrive at the servers that are started on it.
+func TestKafkaFlags(t *testing.T) {
+	want := all.Kafka{Brokers: []string{"a:1", "b:2"}, TLS: true, CAFile: "ca.pem", Mechanism: "plain", Username: "u", PasswordFile: "p"}
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	var got all.Kafka
+	got.RegisterFlags(f)
+	if err := f.Parse(kafkaFlags(want)); err != nil {
+		t.Fatal(err)
+	}
+	want.Topics = stream.DefaultTopics()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
 }

@@ -38,7 +38,7 @@ func (d *Deployment) Instruments(ctx context.Context, most int) (names []string,
 	switch {
 	case len(d.Symbols) > 0:
 		names = d.Symbols
-	case len(d.Kafka) > 0:
+	case len(d.Kafka.Brokers) > 0:
 		for i := range most {
 			names = append(names, "BENCH-"+target.Sym(i))
 		}

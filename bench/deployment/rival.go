@@ -56,7 +56,7 @@ func (c *Config) ValidateRival(sse bool) error {
 	switch {
 	case !slices.Contains(target.Rivals, r.Protocol):
 		return fmt.Errorf("--protocol: %q is none of %s", r.Protocol, strings.Join(target.Rivals, ", "))
-	case len(c.Kafka) > 0:
+	case len(c.Kafka.Brokers) > 0:
 		return fmt.Errorf("--kafka: not with --protocol %s", r.Protocol)
 	case sse && r.Protocol != target.Mercure && r.Protocol != target.Nchan:
 		return fmt.Errorf("--protocol: %s is measured by its WebSocket, not by event streams", r.Protocol)

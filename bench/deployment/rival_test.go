@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/tickwire/tickwire/bench/target"
+	"github.com/tickwire/tickwire/services/all"
 )
 
 func TestValidateRival(t *testing.T) {
@@ -26,7 +27,7 @@ func TestValidateRival(t *testing.T) {
 	f("--protocol", Config{WS: ws, Rival: Rival{Protocol: "smoke"}}, false)
 	f("--protocol", Config{SSE: sse, Rival: Rival{Protocol: target.Centrifugo}}, true)
 	f("--protocol", Config{WS: ws, Rival: Rival{Protocol: target.Mercure}}, false)
-	f("--kafka", Config{WS: ws, Kafka: []string{"x"}, Rival: Rival{Protocol: target.WS}}, false)
+	f("--kafka", Config{WS: ws, Kafka: all.Kafka{Brokers: []string{"x"}}, Rival: Rival{Protocol: target.WS}}, false)
 	f("--ws", Config{SSE: sse, Rival: Rival{Protocol: target.WS}}, false)
 	f("--ws", Config{WS: ws, Rival: Rival{Protocol: target.Nchan}}, false)
 	f("--sse", Config{WS: ws, Rival: Rival{Protocol: target.Mercure}}, true)

@@ -49,7 +49,7 @@ func (c *AlertsConfig) Validate() error {
 	switch {
 	case d.Named() && d.Alerts == "":
 		return errors.New("--alerts: the address of the alerts' API is missing")
-	case d.Named() && len(d.Kafka) == 0:
+	case d.Named() && len(d.Kafka.Brokers) == 0:
 		return errors.New("--kafka: needed to publish the trades that make alerts fire")
 	case c.Endpoints < 1 || c.Endpoints > 1000:
 		return errors.New("--endpoints: from 1 to 1000")

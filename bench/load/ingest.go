@@ -56,7 +56,7 @@ func (v *Ingest) Validate() error {
 		return err
 	}
 	switch {
-	case v.Deployment.Named() && len(v.Deployment.Kafka) == 0:
+	case v.Deployment.Named() && len(v.Deployment.Kafka.Brokers) == 0:
 		return errors.New("--kafka: the brokers are missing")
 	case v.Saturate && (v.Stages != "" || v.Count > 0 || v.Ramp > 0):
 		return errors.New("--saturate: not with --stages, --count or --ramp, which are about a rate")
@@ -93,7 +93,7 @@ func RunIngest(ctx context.Context, v Ingest, rec *report.Recorder) (*report.Rep
 	r.Title = fmt.Sprintf("%s of %d instruments, to their events in the log", how, v.Instruments)
 	r.System.Protocol = "Kafka"
 	if r.System.Where == "" {
-		r.System.Where = "Kafka at " + v.Deployment.Kafka[0]
+		r.System.Where = "Kafka at " + v.Deployment.Kafka.Brokers[0]
 	}
 	return r, nil
 }

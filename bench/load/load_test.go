@@ -20,7 +20,7 @@ import (
 func running(t *testing.T, change func(*all.Config)) deployment.Config {
 	t.Helper()
 	a := servertest.Start(t, change)
-	d := deployment.Config{WS: "ws://" + a.WS, SSE: "http://" + a.SSE, Kafka: strings.Split(a.Kafka, ",")}
+	d := deployment.Config{WS: "ws://" + a.WS, SSE: "http://" + a.SSE, Kafka: all.Kafka{Brokers: strings.Split(a.Kafka, ",")}}
 	if a.Alerts != "" {
 		d.Alerts = "http://" + a.Alerts
 	}
@@ -129,7 +129,7 @@ func TestSeldomTraded(t *testing.T) {
 func TestLook(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
 	d := running(t, func(cfg *all.Config) { cfg.Market.Kind, cfg.Market.Instruments, cfg.Market.Rate = "sim", 10, 300 })
-	d.Kafka = nil
+	d.Kafka.Brokers = nil
 	for _, v := range []Verify{small(DefaultEndToEnd(), d), small(DefaultBooks(), d), small(DefaultSoak(), d)} {
 		r, err := RunVerify(t.Context(), v, recorder())
 		if err != nil {
@@ -275,9 +275,9 @@ func TestHeldFromClients(t *testing.T) {
 func TestHeldFromBroker(t *testing.T) {
 	t.Parallel() // it sleeps most of the time
 	d := running(t, nil)
-	proxy := hold(t, d.Kafka[0], holdFor)
+	proxy := hold(t, d.Kafka.Brokers[0], holdFor)
 	cluster, err := stream.Open(stream.Config{
-		Brokers: d.Kafka,
+		Brokers: d.Kafka.Brokers,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, proxy.Addr().String())
 		},
@@ -345,7 +345,7 @@ func TestNobodyThere(t *testing.T) {
 		t.Error(err)
 	}
 	d := running(t, nil)
-	d.Kafka = nil
+	d.Kafka.Brokers = nil
 	v.Deployment = d
 	if _, err := RunVerify(t.Context(), v, recorder()); err == nil || !strings.Contains(err.Error(), "no instrument") {
 		t.Error(err)

@@ -120,7 +120,7 @@ func (v *Verify) Validate() error {
 
 // publishes tells whether the market is ours.
 func (v *Verify) publishes() bool {
-	return v.Own && (!v.Deployment.Named() || len(v.Deployment.Kafka) > 0)
+	return v.Own && (!v.Deployment.Named() || len(v.Deployment.Kafka.Brokers) > 0)
 }
 
 // Total is about how long it takes.
@@ -300,7 +300,7 @@ func (v *Verify) measure(done <-chan struct{}, s sampled) (*trial, *machine) {
 	}
 	used := before.since()
 	t.figures["bytes"] = float64(s.readers.bytes() - bytes) // per delivery when these are known
-	if s.PID > 0 && v.Topics == Everything { // of short runs it says when the collector ran
+	if s.PID > 0 && v.Topics == Everything {                // of short runs it says when the collector ran
 		t.figures["rss_growth"] = float64(used.server.RSS-early) / (1 << 20)
 	}
 	return t, used

@@ -158,12 +158,12 @@ func (l *Load) sse() bool { return l.Edge == "sse" }
 
 // alone tells whether the system is one edge, fed by hand.
 func (l *Load) alone() bool {
-	return !l.Deployment.Named() && l.System == EdgeAlone && len(l.Deployment.Kafka) == 0
+	return !l.Deployment.Named() && l.System == EdgeAlone && len(l.Deployment.Kafka.Brokers) == 0
 }
 
 // looks tells whether a market that runs already is looked at, rather than published.
 func (l *Load) looks() bool {
-	return l.Deployment.Named() && len(l.Deployment.Kafka) == 0 && l.Deployment.Rival.Publish == ""
+	return l.Deployment.Named() && len(l.Deployment.Kafka.Brokers) == 0 && l.Deployment.Rival.Publish == ""
 }
 
 // pace tells a reader how fast the market is.

@@ -129,8 +129,8 @@ func (l *Load) open(ctx context.Context) (*deployment.Deployment, error) {
 // aim has the publisher publish to a deployment, or nothing where a market runs already. There may be fewer instruments than
 // topics were asked for.
 func (l *Load) aim(ctx context.Context, cfg *target.Config, d *deployment.Deployment) (err error) {
-	cfg.Kind, cfg.Brokers, cfg.Subscribe = target.None, d.Kafka, d.WS
-	if len(d.Kafka) > 0 {
+	cfg.Kind, cfg.Kafka, cfg.Subscribe = target.None, d.Kafka, d.WS
+	if len(d.Kafka.Brokers) > 0 {
 		cfg.Kind = target.Kafka
 	}
 	if l.sse() {

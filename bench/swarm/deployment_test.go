@@ -41,7 +41,7 @@ func TestDeployment(t *testing.T) {
 			}
 			server := part(t, target.Name)
 			started := call[target.Started](t, server, "start", target.Config{
-				Kind: target.Kafka, Brokers: []string{addrs.Kafka}, Subscribe: url, Symbols: symbols, Topics: topics, Channel: channel, Size: 154, SSE: sse,
+				Kind: target.Kafka, Kafka: all.Kafka{Brokers: []string{addrs.Kafka}}, Subscribe: url, Symbols: symbols, Topics: topics, Channel: channel, Size: 154, SSE: sse,
 			})
 			if started.Addr != url || len(started.Base) != topics {
 				t.Fatalf("%+v", started)

@@ -68,7 +68,7 @@ func secured(t *testing.T, change func(*all.Config)) (addrs all.Addrs, cfg Confi
 	cfg = Config{Clients: 6, Channel: "trades", Topics: 3, Each: 2, Symbols: []string{"A", "B", "C"}, Token: token(secret)}
 	server := part(t, target.Name)
 	cfg.Base = call[target.Started](t, server, "start", target.Config{
-		Kind: target.Kafka, Brokers: []string{addrs.Kafka}, Symbols: cfg.Symbols, Topics: cfg.Topics, Channel: cfg.Channel,
+		Kind: target.Kafka, Kafka: all.Kafka{Brokers: []string{addrs.Kafka}}, Symbols: cfg.Symbols, Topics: cfg.Topics, Channel: cfg.Channel,
 	}).Base
 	return addrs, cfg
 }

@@ -50,11 +50,15 @@ const (
 // startRaw lists the instruments, each with a whole book and a trade, which end what an earlier session has left behind, and
 // waits until ingest has put them into md.events: no gap is told later on.
 func startRaw(cfg *Config, m *maker) (_ *raw, err error) {
-	if len(cfg.Brokers) == 0 {
+	if len(cfg.Kafka.Brokers) == 0 {
 		return nil, errors.New("no Kafka brokers are named")
 	}
 	r := &raw{subscribe: cfg.Subscribe, topics: m.topics, base: make([]uint64, len(m.topics)), stop: func() {}}
-	if r.cluster, err = stream.Open(stream.Config{Brokers: cfg.Brokers, ClientID: "tickwire-bench"}); err != nil {
+	to, err := cfg.Kafka.Stream("tickwire-bench")
+	if err != nil {
+		return nil, err
+	}
+	if r.cluster, err = stream.Open(to); err != nil {
 		return nil, err
 	}
 	defer func() {

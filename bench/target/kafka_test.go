@@ -10,6 +10,7 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/pkg/wire"
+	"github.com/tickwire/tickwire/services/all"
 )
 
 // heads reads md.events from a place on until there are so many events of a kind.
@@ -17,7 +18,7 @@ func heads(t *testing.T, r *raw, ends map[int]int64, want wire.Template, count i
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	all, syms := map[string][]market.Head{}, map[uint32]string{}
+	found, syms := map[string][]market.Head{}, map[uint32]string{}
 	for i := range r.topics {
 		p := r.partition(i)
 		f, err := r.cluster.Begin(ctx, p, time.Hour, func(*stream.Snapshot) error { return nil })
@@ -25,10 +26,10 @@ func heads(t *testing.T, r *raw, ends map[int]int64, want wire.Template, count i
 			t.Fatal(err)
 		}
 		sym := r.topics[i].inst.Sym
-		for len(all[sym]) < count {
+		for len(found[sym]) < count {
 			batch, err := f.Next(ctx)
 			if err != nil {
-				t.Fatal(sym, len(all[sym]), err)
+				t.Fatal(sym, len(found[sym]), err)
 			}
 			var ev stream.Event
 			for batch.Next(&ev) {
@@ -57,13 +58,13 @@ func heads(t *testing.T, r *raw, ends map[int]int64, want wire.Template, count i
 					t.Fatal(err)
 				}
 				if syms[h.Inst] == sym {
-					all[sym] = append(all[sym], h)
+					found[sym] = append(found[sym], h)
 				}
 			}
 		}
 		f.Close()
 	}
-	return all
+	return found
 }
 
 // TestRaw publishes through a broker and ingest, as one session after the other: each message must come out under the
@@ -77,7 +78,7 @@ func TestRaw(t *testing.T) {
 		for i := range m.topics {
 			m.topics[i].inst.Sym = strings.Replace(Sym(i), "S", "BENCH-", 1)
 		}
-		r, err := startRaw(&Config{Brokers: []string{addrs.Kafka}, Subscribe: "ws://there"}, &m)
+		r, err := startRaw(&Config{Kafka: all.Kafka{Brokers: []string{addrs.Kafka}}, Subscribe: "ws://there"}, &m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/all"
 )
 
 // Name is the part's, for proc.Start.
@@ -49,9 +50,9 @@ type Config struct {
 	Swarms      int // how many send acknowledgements, for a Plan with InFlight
 
 	// Of servers that run elsewhere.
-	Subscribe string   // URL that clients go to: Started.Addr
-	Brokers   []string // of Kafka
-	Symbols   []string // of the topics' instruments; nil is Sym
+	Subscribe string    // URL that clients go to: Started.Addr
+	Kafka     all.Kafka // the cluster that has md.raw
+	Symbols   []string  // of the topics' instruments; nil is Sym
 
 	// Of servers that are not ours.
 	Publish    string // URL that messages are published to

@@ -90,6 +90,9 @@ type Deps struct {
 	Out     io.Writer // for the person who started it: where to look
 }
 
+// Kafka is how a cluster is reached, for programs that measure one.
+type Kafka = conf.Kafka
+
 // Addrs are the addresses that everything listens on.
 type Addrs struct {
 	WS     string `json:"ws"`
