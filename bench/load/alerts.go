@@ -116,7 +116,7 @@ func (j *job) end(ctx context.Context) (err error) {
 		j.in.close()
 	}
 	if j.trader != nil {
-		_ = j.trader.w.Close(context.WithoutCancel(ctx)) // all that counts has been waited for
+		hangUp(ctx, j.trader.w)
 	}
 	if j.cluster != nil {
 		j.cluster.Close()

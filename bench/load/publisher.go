@@ -58,6 +58,17 @@ type published struct {
 	updates, trades int64
 }
 
+// goodbye is how long a writer may take for what is pending.
+const goodbye = 2 * time.Second
+
+// hangUp ends a writer. All that counts has been waited for, and brokers that are gone take nothing more: they would be waited for
+// for ever, also after ctx has ended.
+func hangUp(ctx context.Context, w *stream.RawWriter) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	_ = w.Close(ctx) // what is lost was not to be measured
+}
+
 // plan says when records are due: by the schedule from at on, or, when there is room, as long as that says so.
 type plan struct {
 	at       time.Time

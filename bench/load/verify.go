@@ -188,7 +188,7 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = pub.w.Close(context.WithoutCancel(ctx)) }()
+	defer hangUp(ctx, pub.w)
 	group, running := errgroup.WithContext(ctx)
 	running, stop := context.WithCancel(running)
 	defer stop()
