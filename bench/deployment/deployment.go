@@ -87,6 +87,8 @@ func (c *Config) Validate() error {
 		return errors.New("--token: for running servers, which --ws, --sse or --alerts name")
 	case c.Insecure && !c.Secure() && !c.Rival.secure():
 		return errors.New("--insecure: for wss:// and https:// only")
+	case c.PID > 0 && !c.Named():
+		return errors.New("--pid: for running servers, which --ws, --sse or --alerts name")
 	case c.PID < 0:
 		return errors.New("--pid: not negative")
 	}
@@ -189,6 +191,9 @@ func (d *Deployment) start(ctx context.Context, flags []string) error {
 	d.cmd = exec.CommandContext(ctx, self, append([]string{Command, "--addr-file", file}, flags...)...) //nolint:gosec // it is ourselves, with our own flags
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(syscall.SIGTERM) }
 	d.cmd.WaitDelay, d.cmd.Stderr = 10*time.Second, os.Stderr
+	if _, err := d.cmd.StdinPipe(); err != nil { // it ends with us, whatever ends us
+		return errors.Join(err, os.RemoveAll(d.dir))
+	}
 	if err := d.cmd.Start(); err != nil {
 		return errors.Join(err, os.RemoveAll(d.dir))
 	}

@@ -50,6 +50,7 @@ func TestValidate(t *testing.T) {
 	f("--token", func(c *Config) { *c = Config{Token: "x"} })
 	f("--insecure", func(c *Config) { c.WS, c.Alerts = "ws://a.example", "" })
 	f("--pid", func(c *Config) { c.PID = -1 })
+	f("--pid", func(c *Config) { *c = Config{PID: 1} })
 }
 
 // TestInstruments asks running servers with a market, by either edge, with TLS that nobody vouches for.
@@ -88,10 +89,11 @@ func TestInstrumentsNamed(t *testing.T) {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		_, _ = fmt.Fprint(w, `{"items":[{"sym":"A","state":"stale"},{"sym":"B","state":"live"},{"sym":"C","state":"quiet"}]}`) // the client sees
+		_, _ = fmt.Fprint(w, `{"items":[{"sym":"A","state":"stale"},{"sym":"BENCH-A","state":"quiet"},{"sym":"B","state":"live"},{"sym":"C","state":"quiet"}]}`) // the client sees
 	}))
 	defer ts.Close()
-	f(Config{SSE: ts.URL, Token: "x", Insecure: true}, 9, "B", "C")
+	f(Config{SSE: ts.URL, Token: "x", Insecure: true}, 9, "B", "C", "BENCH-A")
+	f(Config{SSE: ts.URL, Token: "x", Insecure: true}, 2, "B", "C")
 	f(Config{SSE: ts.URL, Token: "x"}, 9)
 	f(Config{SSE: ts.URL, Insecure: true}, 9)
 }

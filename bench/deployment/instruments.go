@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +34,17 @@ func (d *Deployment) TLS() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} //nolint:gosec // the user wants it so
 }
 
+// prefix is what the names of our own instruments begin with.
+const prefix = "BENCH-"
+
+// ours is 1 for an instrument of our own, and else 0.
+func ours(name string) int {
+	if strings.HasPrefix(name, prefix) {
+		return 1
+	}
+	return 0
+}
+
 // Instruments are up to so many symbols to subscribe to: those that the user names, or, where we publish, names of our own,
 // and else what trades in the running market.
 func (d *Deployment) Instruments(ctx context.Context, most int) (names []string, err error) {
@@ -40,7 +53,7 @@ func (d *Deployment) Instruments(ctx context.Context, most int) (names []string,
 		names = d.Symbols
 	case len(d.Kafka.Brokers) > 0:
 		for i := range most {
-			names = append(names, "BENCH-"+target.Sym(i))
+			names = append(names, prefix+target.Sym(i))
 		}
 	case d.WS != "":
 		names, err = client.Symbols(ctx, d.Client(), 2*time.Second)
@@ -48,6 +61,9 @@ func (d *Deployment) Instruments(ctx context.Context, most int) (names []string,
 		names, err = d.listed(ctx)
 	default:
 		err = errors.New("no edge is named: --ws or --sse")
+	}
+	if len(d.Symbols) == 0 { // what an earlier run has published is still there, and nothing happens to it
+		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(ours(a), ours(b)) })
 	}
 	if err == nil && len(names) == 0 {
 		err = errors.New("the market has no instrument that is alive")
@@ -70,7 +86,7 @@ func (d *Deployment) listed(ctx context.Context) (names []string, err error) {
 	defer transport.CloseIdleConnections()
 	res, err := transport.RoundTrip(req) // a redirect is no answer
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", req.URL, err)
 	}
 	defer func() { _ = res.Body.Close() }() // it has been read
 	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))

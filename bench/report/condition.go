@@ -119,6 +119,9 @@ func limit(k *Kind, text string) (float64, error) {
 		if size, ok := family[m[2]]; ok {
 			return v * size / own, nil
 		}
+		if m[2] == "" {
+			return 0, fmt.Errorf("%s needs a unit, one of %s", k.Name, options(family))
+		}
 		return 0, fmt.Errorf("%s is not written in %q, but in one of %s", k.Name, m[2], options(family))
 	}
 	return 0, fmt.Errorf("%s has a unit that has no limits, %q", k.Name, k.Unit)

@@ -50,7 +50,7 @@ func TestParseConditions(t *testing.T) {
 func TestParseConditionsRefuses(t *testing.T) {
 	for s, want := range map[string]string{
 		"p98>5ms":       "there are faults, sent/s",
-		"p99>5":         `in ""`,
+		"p99>5":         "needs a unit",
 		"p99>5MiB":      `in "MiB"`,
 		"p99>5m":        `in "m"`,
 		"rss>5s":        `"GiB"`,

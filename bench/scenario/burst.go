@@ -57,7 +57,7 @@ func (c *BurstConfig) Validate() error {
 		return errors.New("--times: above 1")
 	case c.Before < 500*time.Millisecond || c.For < 100*time.Millisecond || c.After < time.Second || c.Repeat < 1:
 		return errors.New("--before: at least 500ms; --for: 100ms; --after: 1s; --repeat: 1")
-	case c.looks():
+	case c.Looks():
 		return errors.New("--kafka or --publish: needed for a burst; a market that runs already has none to order")
 	}
 	return c.Load.Validate()

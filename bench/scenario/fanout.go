@@ -103,7 +103,7 @@ func (c *FanoutConfig) Validate() error {
 		return errors.New("--count: not together with --stages or with a floor")
 	case c.Stages != "" && (c.Deliveries > 0 || c.Shape == Saturated):
 		return errors.New("--stages: not together with --deliveries or the saturated shape")
-	case c.looks() && (c.Stages != "" || c.Count > 0 || c.Ramp > 0 || c.Deliveries > 0 || c.Floor || c.Shape == Saturated):
+	case c.Looks() && (c.Stages != "" || c.Count > 0 || c.Ramp > 0 || c.Deliveries > 0 || c.Floor || c.Shape == Saturated):
 		return errors.New("--stages, --count, --ramp, --deliveries, --floor and the saturated shape: not with a market that runs already, without --kafka or --publish")
 	case (c.Profile != "" || c.Heap != "") && !c.alone():
 		return errors.New("--cpuprofile and --memprofile: of the edge alone")

@@ -114,6 +114,10 @@ func (l *Load) Validate() error {
 		l.Topics, l.Each = n, min(l.Each, n)
 	}
 	switch {
+	case l.Deployment.Named() && l.sse() && l.Deployment.SSE == "":
+		return errors.New("--sse: the URL of the public edge is missing, whose event streams are measured")
+	case l.Deployment.Named() && !l.sse() && l.Deployment.WS == "":
+		return errors.New("--ws: the URL of the WebSocket edge is missing, which is measured")
 	case l.Edge == "sse" && l.Each > 64:
 		return errors.New("--each: an event stream has at most 64 symbols")
 	case l.System != EdgeAlone && l.System != Everything:
@@ -161,14 +165,14 @@ func (l *Load) alone() bool {
 	return !l.Deployment.Named() && l.System == EdgeAlone && len(l.Deployment.Kafka.Brokers) == 0
 }
 
-// looks tells whether a market that runs already is looked at, rather than published.
-func (l *Load) looks() bool {
+// Looks tells whether a market that runs already is looked at, rather than published.
+func (l *Load) Looks() bool {
 	return l.Deployment.Named() && len(l.Deployment.Kafka.Brokers) == 0 && l.Deployment.Rival.Publish == ""
 }
 
 // pace tells a reader how fast the market is.
 func (l *Load) pace() string {
-	if l.looks() {
+	if l.Looks() {
 		return "the market's own pace"
 	}
 	return fmt.Sprintf("%g messages/s", l.Rate)
@@ -188,10 +192,19 @@ func (l *Load) target() target.Config {
 
 // what tells a reader what the clients get.
 func (l *Load) what() string {
-	if l.sse() {
-		return fmt.Sprintf("event streams of rate %v, %d of %d topics each", l.Stream, l.Each, l.Topics)
+	each := fmt.Sprintf("%d of %d topics each", l.Each, l.Topics)
+	if l.Looks() {
+		each = "the market that runs there, at most " + each // it may have fewer
 	}
-	return fmt.Sprintf("%s in %s, %d of %d topics each, about %d bytes", l.Channel, strings.ToUpper(l.Format), l.Each, l.Topics, target.FrameSize(l.Channel, l.Size))
+	switch {
+	case l.sse() && l.Stream > 0:
+		return fmt.Sprintf("event streams of trades gathered over %v, %s", l.Stream, each)
+	case l.sse():
+		return "event streams of trades as they come, " + each
+	case l.Looks():
+		return fmt.Sprintf("%s in %s, %s", l.Channel, strings.ToUpper(l.Format), each)
+	}
+	return fmt.Sprintf("%s in %s, %s, about %d bytes", l.Channel, strings.ToUpper(l.Format), each, target.FrameSize(l.Channel, l.Size))
 }
 
 // system is what the report says of what was measured.

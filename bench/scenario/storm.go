@@ -144,7 +144,11 @@ func (c *StormConfig) strike(ctx context.Context, m *rig, publishers []*proc.Pro
 		return err
 	}
 	if back.Ready < c.Clients {
-		return fmt.Errorf("%d of %d clients were served in %v; the last failure: %s", back.Ready, c.Clients, c.Deadline, back.Why)
+		why := "the last failure: " + back.Why
+		if back.Why == "" {
+			why = "the others are connected, and no message has come for them; in a slow market give it more time by --deadline"
+		}
+		return fmt.Errorf("%d of %d clients were served in %v; %s", back.Ready, c.Clients, c.Deadline, why)
 	}
 	if _, err := m.halt(); err != nil {
 		return err

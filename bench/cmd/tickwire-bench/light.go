@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,19 +19,31 @@ type config interface {
 	Total() time.Duration
 }
 
+// ofPublishing are flags with defaults that mean nothing where nothing is published.
+var ofPublishing = []string{"rate", "size"}
+
 // lightCommand makes the command of a scenario with light clients.
 func lightCommand[C any, P interface {
 	*C
 	config
 }](use, short, long string, cfg C, run func(ctx context.Context, cfg C, rec *report.Recorder) (*report.Report, error)) *cobra.Command {
 	p := P(&cfg)
+	var flags *pflag.FlagSet
 	cmd := scenarioCommand(&cobra.Command{Use: use, Short: short, Long: short + ".\n\n" + long}, p.Total,
 		func(ctx context.Context, rec *report.Recorder) (*report.Report, error) {
 			if err := p.Validate(); err != nil {
 				return nil, usage(err)
 			}
+			if l, ok := any(p).(interface{ Looks() bool }); ok && l.Looks() {
+				for _, name := range ofPublishing {
+					if flags.Changed(name) {
+						return nil, usage(fmt.Errorf("--%s: without --kafka nothing is published; the market that runs there is looked at", name))
+					}
+				}
+			}
 			return run(ctx, cfg, rec)
 		})
+	flags = cmd.Flags()
 	p.RegisterFlags(cmd.Flags())
 	return cmd
 }

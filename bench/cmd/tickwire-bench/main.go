@@ -21,10 +21,17 @@ import (
 // main's exit codes: 0 all is well, 1 something was wrong or a condition of --fail-if is true, 2 usage, 3 nothing could be measured.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := rootCommand().ExecuteContext(ctx)
+	context.AfterFunc(ctx, stop) // a second ^C ends it at once
+	cmd, err := rootCommand().ExecuteContextC(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", errUnmeasured, errInterrupted)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tickwire-bench:", err)
+		if exitCode(err) == 2 {
+			fmt.Fprintf(os.Stderr, "See: %s --help\n", cmd.CommandPath())
+		}
 		os.Exit(exitCode(err))
 	}
 }
@@ -54,7 +61,13 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return service.Run(cmd.Context())
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			go func() { // nobody waits for it: reading can't be ended, and the process ends with Run
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				cancel() // who has started us is gone, killed perhaps
+			}()
+			return service.Run(ctx)
 		},
 	}
 	cfg.RegisterFlags(cmd.Flags())

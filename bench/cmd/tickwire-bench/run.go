@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -20,6 +19,9 @@ import (
 
 // errUnmeasured is what errors are when there are no figures: the target is not there, clients were refused.
 var errUnmeasured = errors.New("not measured")
+
+// errInterrupted is the reason when the user has ended it.
+var errInterrupted = errors.New("interrupted")
 
 // exitCode is what scripts see: 1 for a check that failed and for nothing else, 2 for flags that make no sense, 3 when nothing could be
 // measured, or not be written.
@@ -95,10 +97,8 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		if err != nil {
 			return fmt.Errorf("--fail-if: %w", err)
 		}
-		for flag, file := range map[string]string{"--json": o.json, "--html": o.html} {
-			if dir := filepath.Dir(file); file != "" && !isDir(dir) { // better now than when all is measured
-				return usage(fmt.Errorf("%s: there is no folder %s", flag, dir))
-			}
+		if err := o.writable(); err != nil {
+			return usage(err)
 		}
 		var live io.Writer
 		if !o.quiet {
@@ -110,7 +110,7 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		case errors.Is(err, report.ErrUsage):
 			return err
 		case err != nil:
-			return fmt.Errorf("%w: %w", errUnmeasured, err)
+			return fmt.Errorf("%w: %w%s", errUnmeasured, err, hint(err))
 		}
 		r.Version, r.Scenario, r.Machine, r.Phases = report.Version, cmd.Name(), machine, rec.Phases()
 		r.Command, r.Settings, r.System.Where = commandLine(cmd), settings(cmd.Flags()), redact(r.System.Where)
@@ -120,9 +120,28 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 	return cmd
 }
 
-func isDir(name string) bool {
-	info, err := os.Stat(name)
-	return err == nil && info.IsDir()
+// writable tries the report's files before anything is measured: better now than when all is done.
+func (o *outcome) writable() error {
+	for _, to := range []struct{ flag, file string }{{"--json", o.json}, {"--html", o.html}} {
+		if to.file == "" {
+			continue
+		}
+		there, absent := os.Stat(to.file)
+		if absent == nil && !there.Mode().IsRegular() && !there.IsDir() {
+			continue // a pipe's reader would take this for all there is
+		}
+		f, err := os.OpenFile(to.file, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err == nil {
+			err = f.Close()
+		}
+		if err == nil && absent != nil {
+			err = os.Remove(to.file)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", to.flag, err)
+		}
+	}
+	return nil
 }
 
 // finish prints and writes the report. The files are written also when the check fails: that is when they are looked at.

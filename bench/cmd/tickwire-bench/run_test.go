@@ -88,7 +88,7 @@ func TestExitCodes(t *testing.T) {
 	f(well, nil, 0, false, "nil")
 	f(well, fmt.Errorf("%w: --clients: too few", report.ErrUsage), 2, true, "too few", "ws-fanout")
 	f(well, nil, 3, true, "no space left", "ws-fanout", "--json", "/dev/full")
-	f(well, nil, 2, false, "there is no folder /nowhere", "ws-fanout", "--json", "/nowhere/a.json")
+	f(well, nil, 2, false, "--json: open /nowhere/a.json", "ws-fanout", "--json", "/nowhere/a.json")
 	f(well, errors.New("refused"), 3, true, "refused", "ws-fanout")
 }
 
