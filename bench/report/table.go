@@ -96,7 +96,11 @@ func (r *Report) faults() (all []string) {
 			for _, v := range m.Runs {
 				runs = append(runs, Number(v))
 			}
-			all = append(all, fmt.Sprintf("%s (%s): %s in runs 1 to %d%s", m.Name, KindOf(m.Name).Help, strings.Join(runs, ", "), len(runs), in(row)))
+			which := "in the only run"
+			if len(runs) > 1 {
+				which = fmt.Sprintf("in runs 1 to %d", len(runs))
+			}
+			all = append(all, fmt.Sprintf("%s (%s): %s %s%s", m.Name, KindOf(m.Name).Help, strings.Join(runs, ", "), which, in(row)))
 		}
 	}
 	return all
