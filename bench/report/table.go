@@ -128,7 +128,7 @@ func (s System) String() string {
 		text += ", " + s.Where
 	}
 	if !s.Local {
-		text += "; its processes could not be seen"
+		text += "; its processes could not be seen (--pid)"
 	}
 	return text
 }
