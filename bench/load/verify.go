@@ -123,6 +123,9 @@ func (v *Verify) publishes() bool {
 	return v.Own && (!v.Deployment.Named() || len(v.Deployment.Kafka.Brokers) > 0)
 }
 
+// Looks tells whether a market that runs already is looked at, and nothing is published.
+func (v *Verify) Looks() bool { return v.Deployment.Named() && !v.publishes() }
+
 // Total is about how long it takes.
 func (v *Verify) Total() time.Duration {
 	return v.total(&v.Config)

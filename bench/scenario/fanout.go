@@ -61,16 +61,16 @@ func DefaultStreamFanout() FanoutConfig {
 func (c *FanoutConfig) RegisterFlags(f *pflag.FlagSet) {
 	c.Load.RegisterFlags(f)
 	if c.sse() {
-		f.DurationSliceVar(&c.Streams, "stream", c.Streams, "rate of the streams: 0 (each event as it comes), 100ms, 250ms, 1s or 5s; several are run one after the other")
+		f.DurationSliceVar(&c.Streams, "stream", c.Streams, "`RATE,…` of the streams: 0 (each event as it comes), 100ms, 250ms, 1s or 5s; several are run one after the other")
 		f.BoolVar(&c.Compress, "gzip", false, "compress, and compare with streams that are not rather than with the floor")
 	} else {
 		c.registerFormat(f)
 		f.BoolVar(&c.Compress, "deflate", false, "compress (permessage-deflate), and compare with the edge that does not rather than with the floor")
 	}
 	f.StringVar(&c.Shape, "shape", c.Shape, "`market|one|saturated`: many topics and some of them each; one topic; one topic as fast as it goes")
-	f.IntSliceVar(&c.Clients, "clients", c.Clients, "connections; several numbers are run one after the other")
+	f.IntSliceVar(&c.Clients, "clients", c.Clients, "`NUMBER,…` of connections; several are run one after the other")
 	f.Float64Var(&c.Deliveries, "deliveries", 0, "instead of --rate: deliveries per second, over all clients")
-	f.DurationSliceVar(&c.Flushes, "flush", c.Flushes, "the pause of a started edge between writes to a client; several are run one after the other")
+	f.DurationSliceVar(&c.Flushes, "flush", c.Flushes, "`DURATION,…` that a started edge pauses between writes to a client; several are run one after the other")
 	f.StringVar(&c.Stages, "stages", "", "instead of --rate and --duration: `RATExDURATION,…`, each measured by itself with the same connections")
 	f.DurationVar(&c.Ramp, "ramp", 0, "how long the rate grows, from a tenth to all of it, before the warm-up")
 	f.Uint64Var(&c.Count, "count", 0, "instead of --duration: so many messages, over all topics")

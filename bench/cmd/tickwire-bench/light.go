@@ -20,7 +20,7 @@ type config interface {
 }
 
 // ofPublishing are flags with defaults that mean nothing where nothing is published.
-var ofPublishing = []string{"rate", "size"}
+var ofPublishing = []string{"rate", "size", "instruments"}
 
 // lightCommand makes the command of a scenario with light clients.
 func lightCommand[C any, P interface {
@@ -37,7 +37,7 @@ func lightCommand[C any, P interface {
 			if l, ok := any(p).(interface{ Looks() bool }); ok && l.Looks() {
 				for _, name := range ofPublishing {
 					if flags.Changed(name) {
-						return nil, usage(fmt.Errorf("--%s: without --kafka nothing is published; the market that runs there is looked at", name))
+						return nil, usage(fmt.Errorf("--%s: nothing is published here; the market that runs there is looked at", name))
 					}
 				}
 			}

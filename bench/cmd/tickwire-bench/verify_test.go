@@ -49,6 +49,8 @@ func TestLoadsRefuse(t *testing.T) {
 		{"e2e", "--stages", "5s"},
 		{"e2e", "--each", "300"},
 		{"e2e", "--sse", "http://127.0.0.1:1"},
+		{"e2e", "--ws", "ws://127.0.0.1:1", "--rate", "5"},
+		{"soak", "--ws", "ws://127.0.0.1:1", "--instruments", "5"},
 		{"ws-books", "--clients", "0"},
 		{"soak", "--duration", "0"},
 		{"soak", "--repeat", "0"},
