@@ -1,7 +1,6 @@
 package deployment
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -37,14 +36,6 @@ func (d *Deployment) TLS() *tls.Config {
 // prefix is what the names of our own instruments begin with.
 const prefix = "BENCH-"
 
-// ours is 1 for an instrument of our own, and else 0.
-func ours(name string) int {
-	if strings.HasPrefix(name, prefix) {
-		return 1
-	}
-	return 0
-}
-
 // Instruments are up to so many symbols to subscribe to: those that the user names, or, where we publish, names of our own,
 // and else what trades in the running market.
 func (d *Deployment) Instruments(ctx context.Context, most int) (names []string, err error) {
@@ -55,6 +46,19 @@ func (d *Deployment) Instruments(ctx context.Context, most int) (names []string,
 		for i := range most {
 			names = append(names, prefix+target.Sym(i))
 		}
+	default:
+		names, err = d.Market(ctx)
+	}
+	if err == nil && len(names) == 0 {
+		err = errors.New("the market has no instrument that is alive")
+	}
+	return names[:min(most, len(names))], err
+}
+
+// Market is what trades in the running market. Instruments that earlier runs have published are still there, and nothing happens
+// to them: they are left out while there are others.
+func (d *Deployment) Market(ctx context.Context) (names []string, err error) {
+	switch {
 	case d.WS != "":
 		names, err = client.Symbols(ctx, d.Client(), 2*time.Second)
 	case d.SSE != "":
@@ -62,13 +66,11 @@ func (d *Deployment) Instruments(ctx context.Context, most int) (names []string,
 	default:
 		err = errors.New("no edge is named: --ws or --sse")
 	}
-	if len(d.Symbols) == 0 { // what an earlier run has published is still there, and nothing happens to it
-		slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(ours(a), ours(b)) })
+	ours := func(name string) bool { return strings.HasPrefix(name, prefix) }
+	if slices.ContainsFunc(names, func(name string) bool { return !ours(name) }) {
+		names = slices.DeleteFunc(names, ours)
 	}
-	if err == nil && len(names) == 0 {
-		err = errors.New("the market has no instrument that is alive")
-	}
-	return names[:min(most, len(names))], err
+	return names, err
 }
 
 // listed asks the public edge.

@@ -147,8 +147,8 @@ func (j *job) measure(ctx context.Context, w window) (*trial, error) {
 	if err := trading.Wait(); err != nil {
 		return nil, err
 	}
-	if err := j.trader.w.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("write to md.raw: %w", err)
+	if err := acknowledged(ctx, j.trader.w); err != nil {
+		return nil, err
 	}
 	j.on.phase("drain")
 	fired := w.fired()

@@ -176,8 +176,8 @@ func (v *Ingest) measure(ctx context.Context, on *stage, pub *publisher, log *lo
 		return nil, err
 	}
 	on.phase("drain")
-	if err := pub.w.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("write to md.raw: %w", err)
+	if err := acknowledged(ctx, pub.w); err != nil {
+		return nil, err
 	}
 	if _, err := await(ctx, v.Drain, func() bool { return log.seen.Load() >= pub.moves.Load() }); err != nil {
 		return nil, err

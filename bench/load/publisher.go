@@ -69,6 +69,22 @@ func hangUp(ctx context.Context, w *stream.RawWriter) {
 	_ = w.Close(ctx) // what is lost was not to be measured
 }
 
+// unanswered is how long brokers may take to acknowledge what they have been sent.
+const unanswered = 20 * time.Second
+
+// acknowledged waits until brokers have taken all that was written.
+func acknowledged(ctx context.Context, w *stream.RawWriter) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, unanswered, fmt.Errorf("the brokers have not acknowledged everything in %v: do they still run?", unanswered))
+	defer cancel()
+	if err := w.Wait(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("write to md.raw: %w", err)
+	}
+	return nil
+}
+
 // plan says when records are due: by the schedule from at on, or, when there is room, as long as that says so.
 type plan struct {
 	at       time.Time

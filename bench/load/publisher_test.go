@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -24,6 +25,11 @@ func TestHangUp(t *testing.T) {
 	}) // and now they have ended
 	if err := w.Write(&stream.Record{Key: []byte("BENCH-A"), Value: []byte("{}")}); err != nil {
 		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := acknowledged(ctx, w); err == nil {
+		t.Error("brokers that are gone acknowledge")
 	}
 	began := time.Now()
 	hangUp(t.Context(), w)

@@ -218,8 +218,8 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 		return nil, err
 	}
 	on.phase("drain")
-	if err := pub.w.Wait(ctx); err != nil {
-		return nil, fmt.Errorf("write to md.raw: %w", err)
+	if err := acknowledged(ctx, pub.w); err != nil {
+		return nil, err
 	}
 	_, err = await(ctx, v.Drain, func() bool { return behind() == 0 })
 	if err != nil {
@@ -244,7 +244,7 @@ func (v *Verify) look(ctx context.Context, on *stage) (*trial, error) {
 	names := on.Symbols
 	var err error
 	if len(names) == 0 {
-		names, err = client.Symbols(ctx, on.Client(), 2*time.Second)
+		names, err = on.Market(ctx)
 	}
 	if err != nil {
 		return nil, err
