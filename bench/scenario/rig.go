@@ -411,6 +411,7 @@ func (m *rig) account(t *meter, before *target.Stats, server proc.Usage, clients
 		used := nowClients[i].Sub(clients[i])
 		t.clients[i].CPU += used.CPU
 		t.clients[i].Wait += used.Wait
+		t.clients[i].Switches += used.Switches
 	}
 	t.late = max(t.late, after.LateP99)
 	for name, n := range after.Counters {
@@ -617,8 +618,11 @@ func aged(all map[string]float64) {
 // its lag.
 func (t *meter) notes(row *report.Row, all map[string]float64) {
 	g := report.LoadGenerator{
-		Busy: all["client_busy"], Threads: 1, Waited: all["client_wait"], P99: all["p99"],
+		Busy: all["client_busy"], Threads: 1, Waited: all["client_wait"], P50: all["p50"], P99: all["p99"],
 		PublisherLag: max(0, all["publisher_lag"]-float64(target.Pace)/float64(time.Millisecond)),
+	}
+	for _, c := range t.clients {
+		g.Wait = max(g.Wait, 1000*c.Wait.Seconds()/float64(max(1, c.Switches))) // each switch away from a thread is followed by a wait
 	}
 	once := func(subject, note string) {
 		if !slices.ContainsFunc(row.Notes, func(n string) bool { return strings.Contains(n, subject) }) {

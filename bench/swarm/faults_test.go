@@ -73,6 +73,8 @@ func TestLoss(t *testing.T) {
 		t.Skipf("connections can't be broken here: %v %s", err, out)
 	}
 	await(t, "a connection is gone", func() bool { return call[Report](t, p, "report", Have{}).Closed > 0 })
+	then := call[target.Stats](t, server, "stats", nil).Published
+	await(t, "more is published", func() bool { return call[target.Stats](t, server, "stats", nil).Published > then+20 })
 	stats := call[target.Stats](t, server, "halt", nil)
 	if r := call[Report](t, p, "report", Have{Published: stats.Published, Take: true}); r.Behind == 0 || r.Closed == 0 {
 		t.Errorf("%+v", r)
