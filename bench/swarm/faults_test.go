@@ -37,6 +37,31 @@ func TestEarly(t *testing.T) {
 	}
 }
 
+// TestWindows has messages arrive long after the turn in which they were due, when the next one has begun or is over: each of
+// a turn is measured, none between them.
+func TestWindows(t *testing.T) {
+	s, c := newSwarm("trades", false)
+	s.begin()
+	s.windows = nil
+	var due []int64
+	for range 2 { // turns
+		s.measure(true)
+		time.Sleep(2 * time.Millisecond)
+		due = append(due, time.Now().UnixMicro())
+		time.Sleep(2 * time.Millisecond)
+		s.measure(false)
+		time.Sleep(2 * time.Millisecond)
+		due = append(due, time.Now().UnixMicro()) // not measured
+		time.Sleep(2 * time.Millisecond)
+	}
+	for i, at := range due {
+		s.follow(c, message{topic: 1, prev: uint64(i), seq: uint64(i + 1), due: at}, time.Now().UnixMicro())
+	}
+	if n := s.hist.TotalCount(); n != 2 {
+		t.Errorf("%d messages are measured, and 2 were due", n)
+	}
+}
+
 // TestMute connects to a server that says nothing, which must be known before anybody's patience ends.
 func TestMute(t *testing.T) {
 	t.Parallel() // it waits most of the time

@@ -152,7 +152,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 		s.report.Updates += int64(m.seq - last)
 	}
 	if !s.cfg.Aged {
-		timed = m.due >= s.from && m.due < s.until
+		timed = s.wanted(m.due)
 	}
 	if timed {
 		if m.due > now {

@@ -164,10 +164,10 @@ type Swarm struct {
 		seqs map[int]uint32 // by topic
 	}
 
-	report      Report
-	measuring   bool                    // what arrives is counted
-	from, until int64                   // µs: the ages of what was due then are taken, whenever it arrives
-	hist        *hdrhistogram.Histogram // since the last sample
+	report    Report
+	measuring bool                    // what arrives is counted
+	windows   []window                // the ages of what was due then are taken, whenever it arrives
+	hist      *hdrhistogram.Histogram // since the last sample
 
 	// Of the commands, of which there is one at a time.
 	spare *hdrhistogram.Histogram // takes the place of hist, which is looked at beside the loop
@@ -430,16 +430,31 @@ func (s *Swarm) await(begin time.Time, limit time.Duration) (any, error) {
 // messages that were due meanwhile.
 func (s *Swarm) measure(on bool) {
 	now := time.Now().UnixMicro()
-	if s.measuring = on; on {
-		s.from, s.until = now, math.MaxInt64
-	} else {
-		s.until = now
+	last := len(s.windows) - 1
+	if s.measuring && last >= 0 {
+		s.windows[last].until = now
 	}
+	if s.measuring = on; on {
+		s.windows = append(s.windows, window{now, math.MaxInt64})
+	}
+}
+
+// window is a time that is measured, from its begin to before its end, in µs.
+type window struct{ from, until int64 }
+
+// wanted tells whether what was due then is measured. Most is of the last window; what is very late is of one before.
+func (s *Swarm) wanted(due int64) bool {
+	for i := len(s.windows) - 1; i >= 0; i-- {
+		if w := &s.windows[i]; due >= w.from {
+			return due < w.until
+		}
+	}
+	return false
 }
 
 // begin begins anew, and returns what is forgotten by that: faults in it are faults nevertheless.
 func (s *Swarm) begin() (forgotten Report) {
-	forgotten, s.report = s.report, Report{}
+	forgotten, s.report, s.windows, s.measuring = s.report, Report{}, nil, false
 	s.measure(true)
 	s.hist.Reset()
 	s.total.Reset()

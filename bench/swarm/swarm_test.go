@@ -16,7 +16,7 @@ import (
 )
 
 func newSwarm(channel string, json bool) (*Swarm, *client) {
-	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, until: math.MaxInt64, inflated: map[string][]byte{}}
+	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, windows: []window{{0, math.MaxInt64}}, inflated: map[string][]byte{}}
 	if err := s.speak(); err != nil {
 		panic(err)
 	}
@@ -224,7 +224,7 @@ func TestLateCounts(t *testing.T) {
 		t.Helper()
 		s, c := newSwarm("trades", false)
 		s.cfg.Aged, c.seqs[1] = aged, 6
-		s.from, s.until = 1_000, 2_000
+		s.windows = []window{{1_000, 2_000}}
 		var got []int64
 		for i, due := range []int64{500, 1_500, 1_999, 2_500} {
 			s.hist.Reset()
