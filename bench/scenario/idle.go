@@ -78,7 +78,7 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 		}
 	}
 	if c.Deployment.Named() {
-		row.Notes = append(row.Notes, "memory is against what the server had before the first run: it may have kept some of earlier clients")
+		row.Notes = append(row.Notes, "memory is by how much the server grew from before the first run, and too little when it has kept some of earlier clients: start it anew to know")
 	}
 	row.Series = rec.Take()
 	what := fmt.Sprintf("%d topics each", c.Each)
@@ -123,6 +123,9 @@ func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.
 	all := map[string]float64{
 		"connect/s": connectRate(connected), "failed_connects": float64(connected.Failures),
 		"busy": 100 * t.server.CPU.Seconds() / t.seconds, "rss": float64(t.rss) / (1 << 20), "memory": each(t.rss),
+	}
+	if all["memory"] <= 0 { // it had more than enough, and nobody knows how much of that they took
+		delete(all, "memory")
 	}
 	if alone {
 		if err := c.freed(m, all, each); err != nil {
