@@ -72,8 +72,9 @@ benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), i
 	GO=$(GO) bash .ci/benchstat
 
 suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (40 minutes)
-	$(GO) run ./bench/cmd/tickwire-bench suite --dir $(SUITE)
-	$(GO) run ./bench/cmd/tickwire-bench results $(SUITE) > bench/RESULTS.md
+	$(GO) build -o bin/tickwire-bench ./bench/cmd/tickwire-bench
+	./bin/tickwire-bench suite --dir $(SUITE)
+	./bin/tickwire-bench results $(SUITE) > bench/RESULTS.md
 
 soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)
 	$(GO) run ./bench/cmd/tickwire-bench soak --duration $(SOAK)
