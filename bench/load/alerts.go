@@ -84,6 +84,7 @@ type job struct {
 // begin makes the endpoints, and lists the instruments. The job must be ended, whatever begin says.
 func (c *AlertsConfig) begin(ctx context.Context, on *stage, instruments int) (j *job, err error) {
 	j = &job{AlertsConfig: c, on: on, meter: newMeter(false), desk: newDesk(on.Deployment)}
+	j.meter.whole = true
 	if j.cluster, err = on.Cluster(); err != nil {
 		return j, err
 	}
@@ -250,7 +251,7 @@ func (v *Alerts) run(ctx context.Context, on *stage) (_ *trial, err error) {
 	}
 	seconds := v.Duration.Seconds()
 	t.figures["sent/s"], t.figures["offered/s"] = float64(s.trades)/seconds, float64(s.window*int64(v.Each))/seconds
-	t.figures["delivered/s"] = float64(j.meter.total.updates) / seconds
+	t.figures["delivered/s"] = float64(j.meter.total.updates) / max(seconds, j.in.last().Sub(s.from).Seconds())
 	return t, nil
 }
 

@@ -174,6 +174,17 @@ func (in *inbox) take(b *box, id string, body []byte, good bool, now time.Time) 
 	}
 }
 
+// last is when the last event came.
+func (in *inbox) last() time.Time {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var at int64
+	for _, came := range in.done {
+		at = max(at, came)
+	}
+	return time.UnixMicro(at)
+}
+
 func digits(b []byte) (n int64) {
 	for _, c := range b {
 		if c < '0' || c > '9' {

@@ -13,10 +13,11 @@ import (
 	"github.com/tickwire/tickwire/pkg/market"
 )
 
-// meter measures what many readers get. What counts is what was meant to be sent within a window of time; or, when that is not
-// known, what arrives within it.
+// meter measures what many readers get: how much arrives within a window of time, and the latency of what was meant to be sent
+// within it, whenever that arrives; or, when that is not known, of what arrives.
 type meter struct {
 	arrival  bool         // a market that is not ours: what arrives counts, and its age
+	whole    bool         // what was due counts as delivered whenever it comes: it is waited for
 	from, to atomic.Int64 // the window, in µs since 1970; nothing before open
 	shards   [8]shard
 
@@ -36,8 +37,8 @@ type tally struct {
 	latency  *hdrhistogram.Histogram // µs from the intended send time, or the event's
 	ingest   *hdrhistogram.Histogram // µs from there to the stamp of the broker
 	edge     *hdrhistogram.Histogram // µs from there on
-	messages int64
-	updates  int64 // that the messages stand for
+	messages int64                   // that came within the window
+	updates  int64                   // that they stand for
 }
 
 func newTally() tally {
@@ -59,21 +60,34 @@ func (m *meter) open(from, to time.Time) {
 	m.from.Store(from.UnixMicro())
 }
 
-// record takes a message that reader n has just got, and that stands for so many updates. It tells whether it is in the window.
+// within tells whether a time, in µs since 1970, is in the window.
+func (m *meter) within(at int64) bool { return at >= m.from.Load() && at < m.to.Load() }
+
+// record takes a message that reader n has just got, and that stands for so many updates. It counts as delivered if it has come
+// within the window, and its latency if it was due then. It tells whether either is so.
 func (m *meter) record(n int, h *market.Head, updates int64) bool {
 	now, at := time.Now().UnixMicro(), h.Time.Micros()
-	counts := at
-	if m.arrival {
-		counts = now
+	came := m.within(now)
+	timed := came
+	if !m.arrival {
+		timed = m.within(at)
 	}
-	if counts < m.from.Load() || counts >= m.to.Load() {
+	if m.whole {
+		came = timed
+	}
+	if !came && !timed {
 		return false
 	}
 	s := &m.shards[n%len(m.shards)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages++
-	s.updates += updates
+	if came {
+		s.messages++
+		s.updates += updates
+	}
+	if !timed {
+		return true
+	}
 	record(s.latency, at, now)
 	if h.In > 0 {
 		in := h.In.Micros() + halfStamp
@@ -87,12 +101,8 @@ func (m *meter) record(n int, h *market.Head, updates int64) bool {
 const halfStamp = 500
 
 // count takes a message whose latency says nothing, because it was held back on purpose.
-func (m *meter) count(n int, h *market.Head, updates int64) {
-	counts := h.Time.Micros()
-	if m.arrival {
-		counts = time.Now().UnixMicro()
-	}
-	if counts < m.from.Load() || counts >= m.to.Load() {
+func (m *meter) count(n int, updates int64) {
+	if !m.within(time.Now().UnixMicro()) {
 		return
 	}
 	s := &m.shards[n%len(m.shards)]
@@ -115,8 +125,10 @@ func (m *meter) collect() {
 	m.total.add(&m.latest)
 }
 
+func (t *tally) empty() bool { return t.messages == 0 && t.latency.TotalCount() == 0 }
+
 func (t *tally) add(o *tally) {
-	if o.messages == 0 {
+	if o.empty() {
 		return
 	}
 	t.latency.Merge(o.latency)
@@ -127,7 +139,7 @@ func (t *tally) add(o *tally) {
 }
 
 func (t *tally) reset() {
-	if t.messages == 0 {
+	if t.empty() {
 		return
 	}
 	t.latency.Reset()

@@ -57,7 +57,7 @@ func (r *reader) handler(m *meter, own bool) client.Handler {
 			switch merged := int64(u.Seq - u.Prev); {
 			case u.Snapshot || !known:
 			case view.Millis > 0:
-				m.count(r.number, &u.Head, 1)
+				m.count(r.number, 1)
 			case view.Depth > 0:
 				m.record(r.number, &u.Head, 1) // what leaves the view as it is makes no message
 			default:
@@ -83,9 +83,9 @@ func (r *reader) handler(m *meter, own bool) client.Handler {
 			}
 			r.lost.Add(1)
 		},
-		OnBBO:    func(_ *client.BBO, b *market.BBO) { m.count(r.number, &b.Head, 1) },
-		OnTicker: func(_ *client.Ticker, t *market.Ticker) { m.count(r.number, &t.Head, 1) },
-		OnBar:    func(_ *client.Bars, b *market.Bar) { m.count(r.number, &b.Head, 1) },
+		OnBBO:    func(_ *client.BBO, b *market.BBO) { m.count(r.number, 1) },
+		OnTicker: func(_ *client.Ticker, t *market.Ticker) { m.count(r.number, 1) },
+		OnBar:    func(_ *client.Bars, b *market.Bar) { m.count(r.number, 1) },
 		OnError: func(t *client.Topic, err error) {
 			r.faults.Add(1)
 			if _, ok := errors.AsType[*client.RefusedError](err); ok {
