@@ -197,14 +197,19 @@ func TestNATSPublisher(t *testing.T) {
 		_, _ = conn.Write([]byte("INFO {\"tls_required\":true}\r\n"))
 		conn = tls.Server(conn, &tls.Config{Certificates: certificates.TLS.Certificates, MinVersion: tls.VersionTLS12})
 		in := bufio.NewReader(conn)
-		for _, answer := range []string{"", "+OK\r\nPONG\r\nPING\r\n", "", "", "-ERR 'Permissions Violation'\r\n"} {
+		for pinged, published := false, false; !pinged || !published; { // in either order
 			line, err := in.ReadString('\n')
 			if err != nil {
 				t.Error(err)
+				return
 			}
 			heard = append(heard, line)
-			_, _ = conn.Write([]byte(answer))
+			pinged, published = pinged || line == "PONG\r\n", published || strings.HasPrefix(line, "PUB ")
+			if line == "PING\r\n" {
+				_, _ = conn.Write([]byte("+OK\r\nPONG\r\nPING\r\n")) // the publisher sees
+			}
 		}
+		_, _ = conn.Write([]byte("-ERR 'Permissions Violation'\r\n"))
 		_, _ = io.Copy(io.Discard, in) // until the publisher has gone
 	})
 	m := newMaker(market.Trades, 2, 80)
