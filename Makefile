@@ -71,13 +71,16 @@ bench: ## a short run of each of our measurements, with goals: both edges under 
 benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), in turns, by benchstat; PKG, BENCH, COUNT, BENCHTIME choose
 	GO=$(GO) bash .ci/benchstat
 
-suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (40 minutes)
+suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (30 minutes)
 	$(GO) build -o bin/tickwire-bench ./bench/cmd/tickwire-bench
 	./bin/tickwire-bench suite --dir $(SUITE)
 	./bin/tickwire-bench results $(SUITE) > bench/RESULTS.md
 
 soak: ## 100 clients on 50 topics each verify every book at every message, SOAK long (default 10m)
 	$(GO) run ./bench/cmd/tickwire-bench soak --duration $(SOAK)
+
+bench-html: ## the reports' pages in Chromium without network: all plots drawn, nothing asked for, no error (needs Chromium; it must not skip)
+	TICKWIRE_CHROMIUM=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 5m -v -run TestHTML ./bench/report
 
 gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
