@@ -25,11 +25,13 @@ build: ## build bin/tickwire
 
 test: ## all tests that need Go alone; those against real Apache Kafka are `make kafka`
 	CGO_ENABLED=0 $(GO) vet work
-	CGO_ENABLED=0 $(GO) test -count=1 -short work
+	CGO_ENABLED=0 $(GO) test -count=1 -short ./pkg/... ./services/...
+	CGO_ENABLED=0 $(GO) test -count=1 -short -p 1 ./bench/... # which make load, and so run alone
 	@echo 'Skipped here: the tests against real Apache Kafka. They are: make kafka (Java 17 and Maven). On PostgreSQL: make postgres.'
 
 race: ## the same tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -count=1 -short -race work
+	CGO_ENABLED=1 $(GO) test -count=1 -short -race ./pkg/... ./services/...
+	CGO_ENABLED=1 $(GO) test -count=1 -short -race -p 1 ./bench/...
 
 kafka: ## the tests against real Apache Kafka, and the SBE reference codec (needs Java 17 and Maven; they must not skip)
 	TICKWIRE_REQUIRE_JAVA=1 CGO_ENABLED=0 $(GO) test -count=1 -timeout 30m -run 'Kafka|Reference' work

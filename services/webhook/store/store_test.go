@@ -61,7 +61,7 @@ func on(t *testing.T, test func(t *testing.T, open func() *store.Store)) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		url := onPostgres(t)
-		test(t, func() *store.Store { return open(t, store.Config{URL: url, Ephemeral: true, LeaseTTL: time.Second}) })
+		test(t, func() *store.Store { return open(t, store.Config{URL: url, Ephemeral: true}) })
 	})
 }
 
