@@ -2,7 +2,7 @@
 // deployment. A scenario starts what serves, what publishes and the clients in processes of their own, lets them run, and
 // says what it saw. Slow is not wrong: what is too much for the machine shows in the figures alone.
 //
-// A scenario runs several times, with fresh servers. Where a floor is measured it and the edge take turns within each run: a
+// A scenario runs several times, with fresh servers if it starts them. Where a floor is measured it and the edge take turns within each run: a
 // shared machine's speed changes from second to second, and the ratio of neighbours stays.
 package scenario
 
@@ -135,7 +135,7 @@ func (l *Load) Validate() error {
 	case l.Stream < 0 || l.Flush < 0 || l.ConnectRate < 0:
 		return errors.New("--stream, --flush and --connect-rate: not negative")
 	case l.Edge == "sse" && l.Compress && l.Stream == 0:
-		return errors.New("--compress: event streams are compressed with a --stream above 0 only")
+		return errors.New("--gzip: event streams are compressed with a --stream above 0 only")
 	}
 	return l.validateRival()
 }
@@ -148,7 +148,7 @@ func (l *Load) validateRival() error {
 	case l.Stream > 0:
 		return fmt.Errorf("--stream: not with --protocol %s", rival.Protocol)
 	case l.Compress:
-		return fmt.Errorf("--compress: not with --protocol %s", rival.Protocol)
+		return fmt.Errorf("--deflate and --gzip: not with --protocol %s", rival.Protocol)
 	case l.Format == "sbe" && rival.Protocol == target.Centrifugo:
 		return fmt.Errorf("--format: %s carries JSON", rival.Protocol)
 	case rival.Protocol == target.WS && l.Each < l.Topics && !strings.Contains(rival.SubscribeMessage, target.TopicMark):
@@ -201,7 +201,7 @@ func (l *Load) what() string {
 		return fmt.Sprintf("event streams of trades gathered over %v, %s", l.Stream, each)
 	case l.sse():
 		return "event streams of trades as they come, " + each
-	case l.Looks():
+	case l.Looks() || l.Format != "sbe": // how long a message is in JSON, the figures tell
 		return fmt.Sprintf("%s in %s, %s", l.Channel, strings.ToUpper(l.Format), each)
 	}
 	return fmt.Sprintf("%s in %s, %s, about %d bytes", l.Channel, strings.ToUpper(l.Format), each, target.FrameSize(l.Channel, l.Size))
