@@ -2,9 +2,10 @@
 // events by their sequence, requests by their signature. Its clients are those of package client, and so it measures what a
 // user's program would see; package swarm has more and lighter ones.
 //
-// Latency is always measured from the *intended* send time: the schedule is fixed beforehand, so a producer that is held up
-// does not hide the wait from the figures (no coordinated omission). For the same reason a measurement is of what was meant
-// to be sent within a window of time, and waits until all of it has arrived.
+// Of a market of our own, latency is measured from the *intended* send time: the schedule is fixed beforehand, so a producer
+// that is held up does not hide the wait from the figures (no coordinated omission). For the same reason a measurement is of
+// what was meant to be sent within a window of time, and waits until all of it has arrived. Of a market that runs already it
+// is the age of what arrives.
 package load
 
 import (
@@ -231,13 +232,15 @@ type machine struct {
 
 func look(pid int) *machine {
 	m := &machine{began: time.Now(), pid: pid, scheduler: schedulerLatencies()}
-	m.server, m.client = usage(pid), usage(os.Getpid())
+	m.server = usage(pid)
+	m.client, _ = proc.UsageOf(os.Getpid()) // we are there
 	return m
 }
 
+// usage is a server's, with its children.
 func usage(pid int) (u proc.Usage) {
 	if pid > 0 {
-		u, _ = proc.UsageOf(pid) // a server that has ended shows in what clients see
+		u, _ = proc.TreeUsage(pid) // a server that has ended shows in what clients see
 	}
 	return u
 }

@@ -72,6 +72,7 @@ func DefaultSoak() Verify {
 func (v *Verify) RegisterFlags(f *pflag.FlagSet) {
 	v.Config.RegisterFlags(f)
 	hide(f, "sse", "alerts")
+	f.Lookup("symbols").Usage = "`SYMBOL,…` that clients subscribe to in a market that runs already, without --kafka (default: all that trade there)"
 	instruments := "that are published"
 	if v.Own {
 		v.Pace.RegisterFlags(f, "raw records")
@@ -89,6 +90,9 @@ func (v *Verify) RegisterFlags(f *pflag.FlagSet) {
 	f.IntVar(&v.Each, "each", v.Each, each)
 	f.DurationVar(&v.Drain, "drain", v.Drain, "how long the last messages may take to arrive, before they count as missing")
 	f.Uint64Var(&v.Seed, "seed", v.Seed, "of the market and of what clients choose")
+	if !v.Own {
+		hide(f, "drain") // nobody knows what was sent
+	}
 }
 
 // Validate says which flag is wrong.
