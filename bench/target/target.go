@@ -1,6 +1,6 @@
-// Package target is the servers' side of a measurement: a real edge, and the floor beneath it, each in a process of its
-// own and publishing the same messages on the same schedule. What it offers is called through package proc; other servers
-// can stand beside these two.
+// Package target publishes the messages of a measurement on a schedule, in a process of its own: to a real edge that is part
+// of it, to the floor beneath that, to Kafka, or to other servers; or nothing, where a market runs already. What it offers is
+// called through package proc.
 package target
 
 import (
