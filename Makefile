@@ -67,7 +67,7 @@ centrifugo: ## the same on a real Centrifugo, built into CACHE (the Go module pr
 fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 	FUZZTIME=$(FUZZTIME) GO=$(GO) bash .ci/fuzz
 
-bench: ## a short run of each of our measurements, with goals: both edges under load beside a raw write loop, memory, slow clients, storms (5 minutes)
+bench: ## a short run of each of our measurements, with goals: both edges under load beside a raw write loop, memory, slow clients, storms; then all of it through Kafka (6 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
 
 benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), in turns, by benchstat; PKG, BENCH, COUNT, BENCHTIME choose
