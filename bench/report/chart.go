@@ -48,8 +48,7 @@ var shown = []struct {
 }{
 	{"Rate", false, []string{"delivered", "sent"}, []string{"delivered"}},
 	{"Latency", true, []string{"p50", "p99", "max"}, []string{"p99"}},
-	{"Age of the data at receipt", true, []string{"age p99"}, []string{"age p99"}},
-	{"Processor time, of one core", false, []string{"CPU", "clients' CPU"}, []string{"CPU"}},
+	{"Processor time of the server, of one core", false, []string{"CPU"}, []string{"CPU"}},
 	{"Memory of the server", false, []string{"memory"}, []string{"memory"}},
 	{"Clients", false, []string{"clients"}, []string{"clients"}},
 	{"Faults so far", false, []string{"faults"}, []string{"faults"}},

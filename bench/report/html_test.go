@@ -155,13 +155,13 @@ func TestHTMLInChromium(t *testing.T) {
 	well := func(plots int) string {
 		return fmt.Sprintf(`{"plots":%d,"drawn":%d,"wrong":[],"hostile":false,"requests":0,"wide":false}`, plots, plots)
 	}
-	f("report", "1200,2000", well(13))
-	f("report", "400,2000", well(13))
-	f("faults", "1200,2000", well(13))
-	f("one", "400,2000", well(6))
-	f("compare", "1200,2000", well(12))
-	f("compare", "400,2000", well(12))
-	f("hostile", "1200,2000", well(13))
+	f("report", "1200,2000", well(11))
+	f("report", "400,2000", well(11))
+	f("faults", "1200,2000", well(11))
+	f("one", "400,2000", well(5))
+	f("compare", "1200,2000", well(10))
+	f("compare", "400,2000", well(10))
+	f("hostile", "1200,2000", well(11))
 }
 
 // chromium says where the browser is.

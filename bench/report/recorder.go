@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Sample is how it stands at a moment. NaN is not known, and so is 0 where a measured one can't be: RSS, CPU without RSS, Age, ClientCPU.
+// Sample is how it stands at a moment. NaN is not known, and so is 0 where a measured one can't be: RSS, and CPU without RSS.
 type Sample struct {
 	Clients   int
 	Sent      float64 // per second, since the last sample
@@ -18,11 +18,9 @@ type Sample struct {
 	P50       float64 // ms, of what was delivered since the last sample
 	P99       float64
 	Max       float64
-	Age       float64 // ms, p99 of the data's age at receipt
 	Faults    int64   // so far
 	CPU       float64 // percent of one processor, of the server
 	RSS       float64 // MiB
-	ClientCPU float64 // percent of one processor, of all client processes
 }
 
 // Recorder takes samples while a scenario runs, prints them as a table with the time that is left, and keeps them for the
@@ -71,12 +69,6 @@ func (r *Recorder) Sample(s Sample) {
 			s.CPU = math.NaN()
 		}
 	}
-	if s.Age <= 0 {
-		s.Age = math.NaN()
-	}
-	if s.ClientCPU <= 0 {
-		s.ClientCPU = math.NaN()
-	}
 	at := time.Since(r.began).Seconds()
 	r.keep("clients", "", at, float64(s.Clients))
 	r.keep("sent", "/s", at, s.Sent)
@@ -84,11 +76,9 @@ func (r *Recorder) Sample(s Sample) {
 	r.keep("p50", "ms", at, s.P50)
 	r.keep("p99", "ms", at, s.P99)
 	r.keep("max", "ms", at, s.Max)
-	r.keep("age p99", "ms", at, s.Age)
 	r.keep("faults", "", at, float64(s.Faults))
 	r.keep("CPU", "%", at, s.CPU)
 	r.keep("memory", "MiB", at, s.RSS)
-	r.keep("clients' CPU", "%", at, s.ClientCPU)
 	if now := time.Now(); now.Sub(r.shown) > 900*time.Millisecond {
 		r.shown = now
 		r.print(fmt.Sprint(s.Clients), round(s.Delivered), Number(s.P50), Number(s.P99), Number(s.Max), fmt.Sprint(s.Faults), round(s.CPU), round(s.RSS))

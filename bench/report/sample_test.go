@@ -54,13 +54,13 @@ func sample(seed uint64, system string, slow float64) *Report {
 				keep("p50", "ms", t, p50*noise(0.1))
 				keep("p99", "ms", t, p50*5*noise(0.2))
 				keep("max", "ms", t, p50*10*noise(0.3))
-				keep("age p99", "ms", t, p50*6*noise(0.3))
+				keep("sent", "/s", t, 5000*noise(0.01))
 				keep("CPU", "%", t, 105*noise(0.05))
-				keep("clients' CPU", "%", t, 60*noise(0.08))
+				keep("clients", "", t, clients*noise(0))
 				keep("memory", "MiB", t, (50+clients/100)*noise(0.01)+float64(run))
 			}
 		}
-		for _, name := range []string{"delivered", "p50", "p99", "max", "age p99", "CPU", "clients' CPU", "memory"} {
+		for _, name := range []string{"delivered", "sent", "p50", "p99", "max", "CPU", "memory", "clients"} {
 			row.Series = append(row.Series, *series[name])
 		}
 		for _, q := range []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100} {
