@@ -129,7 +129,7 @@ func TestWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := string(c.stream.id); got != string(target.EventID(14)) {
+		if got := string(c.stream.id); got != string(target.AppendEventID(nil, 14)) {
 			t.Errorf("ends at %q", got)
 		}
 		return s.report
@@ -178,7 +178,7 @@ func happening(name string, offset, prev, seq uint64) string {
 	if name == "gap" {
 		text = wire.AppendTradeGapJSON(nil, in, &market.TradeGap{Head: head(prev, seq, 0), Why: market.Slow, Missed: 9}, 0)
 	}
-	return fmt.Sprintf("id: %s\nevent: %s\ndata: %s\n\n", target.EventID(offset), name, text)
+	return fmt.Sprintf("id: %s\nevent: %s\ndata: %s\n\n", target.AppendEventID(nil, offset), name, text)
 }
 
 func TestEvents(t *testing.T) {
@@ -187,8 +187,8 @@ func TestEvents(t *testing.T) {
 	s.clients, s.opening = append(s.clients, c), 1
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 	body := chunks(false,
-		"retry: 2000\nid: "+string(target.EventID(10))+"\nevent: hello\ndata: {\"proto\":1,\"how\":\"snapshot\"}\n\n",
-		"id: "+string(target.EventID(10))+"\nevent: snapshot\ndata: {\"ch\":\"trades\",\"items\":[{\"sym\":\"S0001\",\"ep\":1,\"seq\":7,\"state\":\"live\",\"trades\":[]}]}\n\n",
+		"retry: 2000\nid: "+string(target.AppendEventID(nil, 10))+"\nevent: hello\ndata: {\"proto\":1,\"how\":\"snapshot\"}\n\n",
+		"id: "+string(target.AppendEventID(nil, 10))+"\nevent: snapshot\ndata: {\"ch\":\"trades\",\"items\":[{\"sym\":\"S0001\",\"ep\":1,\"seq\":7,\"state\":\"live\",\"trades\":[]}]}\n\n",
 		":\n\n",
 		happening("trade", 11, 7, 8)+happening("trade", 12, 8, 9),
 		happening("trade", 14, 8, 9),   // again
@@ -212,11 +212,11 @@ func TestEvents(t *testing.T) {
 
 	// The connection ends, and the next one goes on where it was.
 	c.counted, c.lost, c.state, s.opening, s.ready = false, 1, upgrading, 1, 0
-	if got := string(s.dialect.request(nil, c)); !strings.HasSuffix(got, "\r\nLast-Event-ID: "+string(target.EventID(17))) || !strings.Contains(got, "symbols=S0001&") {
+	if got := string(s.dialect.request(nil, c)); !strings.HasSuffix(got, "\r\nLast-Event-ID: "+string(target.AppendEventID(nil, 17))) || !strings.Contains(got, "symbols=S0001&") {
 		t.Errorf("%q", got)
 	}
 	s.report = Report{}
-	body = chunks(false, "id: "+string(target.EventID(17))+"\nevent: hello\ndata: {\"how\":\"replay\"}\n\n", happening("trade", 18, 21, 22))
+	body = chunks(false, "id: "+string(target.AppendEventID(nil, 17))+"\nevent: hello\ndata: {\"how\":\"replay\"}\n\n", happening("trade", 18, 21, 22))
 	if rest, err = s.answered(c, []byte(head+string(body))); err == nil {
 		err = s.take(c, rest)
 	}
@@ -251,7 +251,7 @@ func TestCompression(t *testing.T) {
 
 func TestPlace(t *testing.T) {
 	for _, offset := range []uint64{0, 1, 127, 128, 1 << 40} {
-		if got, ok := placeOf(target.EventID(offset)); !ok || got != offset {
+		if got, ok := placeOf(target.AppendEventID(nil, offset)); !ok || got != offset {
 			t.Errorf("%d, %v, want %d", got, ok, offset)
 		}
 	}

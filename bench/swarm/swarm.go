@@ -93,16 +93,13 @@ type Report struct {
 	Closed     int64  // connections that the server ended
 	Why        string // the last close frame, or error
 	Malformed  int64
-	Acked      uint64 // what all clients have, when Config.Acks is set
-	Behind     int    // clients that do not have everything up to the published count given
-	CPU        time.Duration
+	Behind     int // clients that do not have everything up to the published count given
 }
 
 // Sample is the answer to sample: how it stands.
 type Sample struct {
-	Report              // of everything since the last begin, but for the histogram: of what came since the last sample
-	Connected int       // clients that have everything they asked for
-	At        time.Time // when this was so
+	Report        // of everything since the last begin, but for the histogram: of what came since the last sample
+	Connected int // clients that have everything they asked for
 }
 
 // MaxLatency in µs; what is slower counts as this.
@@ -481,7 +478,7 @@ func (s *Swarm) collect(f func()) (taken *hdrhistogram.Histogram, err error) {
 
 func (s *Swarm) sample() (any, error) {
 	var now Sample
-	taken, err := s.collect(func() { now = Sample{Report: s.report, Connected: s.ready, At: time.Now()} })
+	taken, err := s.collect(func() { now = Sample{Report: s.report, Connected: s.ready} })
 	if err != nil {
 		return nil, err
 	}
@@ -518,7 +515,6 @@ func (s *Swarm) result(arg Have) (any, error) {
 	var r Report
 	_, err := s.collect(func() {
 		r = s.report
-		r.Acked, r.CPU = s.all, ownTime()
 		if arg.Take {
 			s.report.forgive()
 		}
@@ -555,13 +551,4 @@ func (c *client) complete(cfg *Config, published uint64) bool {
 		}
 	}
 	return true
-}
-
-// ownTime is the CPU time that this process has used, user and system.
-func ownTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

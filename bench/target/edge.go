@@ -92,7 +92,6 @@ func (c *Config) makeEdge(deps all.Deps) (service, events, error) {
 		cfg := defaults.SSE
 		cfg.Addr, cfg.Drain, cfg.MaxAge, cfg.RestRate = "127.0.0.1:0", time.Millisecond, 0, 0 // all clients come from one address
 		cfg.Flush, cfg.Shards, cfg.MaxConns = c.Flush, max(1, c.Shards), 20_000
-		c.setRings(&cfg.Mirror.RingEntries, &cfg.Mirror.RingBytes)
 		server, err := all.NewPublicEdge(cfg, deps)
 		if err != nil {
 			return nil, nil, err
@@ -102,22 +101,11 @@ func (c *Config) makeEdge(deps all.Deps) (service, events, error) {
 	cfg := defaults.WS
 	cfg.Addr, cfg.Drain = "127.0.0.1:0", time.Millisecond
 	cfg.Flush, cfg.Shards, cfg.MaxConns = c.Flush, max(1, c.Shards), 20_000
-	c.setRings(&cfg.Mirror.RingEntries, &cfg.Mirror.RingBytes)
 	server, err := all.NewEdge(cfg, deps)
 	if err != nil {
 		return nil, nil, err
 	}
 	return server, server.Mirror(), nil
-}
-
-// setRings changes the edge's defaults.
-func (c *Config) setRings(entries, bytes *int) {
-	if c.RingEntries > 0 {
-		*entries = c.RingEntries
-	}
-	if c.RingBytes > 0 {
-		*bytes = c.RingBytes
-	}
 }
 
 // list tells the edge what there is.

@@ -36,7 +36,7 @@ func (m *eventMaker) add(topic int, payload []byte) {
 		panic("target: a trade of our own does not decode: " + err.Error())
 	}
 	m.offset++
-	t := append(appendEventID(append(m.texts[topic], "id: "...), uint64(m.offset)), "\nevent: trade\ndata: "...)
+	t := append(AppendEventID(append(m.texts[topic], "id: "...), uint64(m.offset)), "\nevent: trade\ndata: "...)
 	m.texts[topic] = append(wire.AppendTradeJSON(t, &m.insts[topic].inst, &m.trade, m.trade.In), "\n\n"...)
 }
 
@@ -53,10 +53,8 @@ func (m *eventMaker) chunk(topic int) []byte {
 	return append(append(append(b, "\r\n"...), text...), "\r\n"...)
 }
 
-// EventID is the id of an event at a place in the log.
-func EventID(offset uint64) []byte { return appendEventID(nil, offset) }
-
-func appendEventID(b []byte, offset uint64) []byte {
+// AppendEventID appends the id of an event at a place in the log.
+func AppendEventID(b []byte, offset uint64) []byte {
 	var room [2 + binary.MaxVarintLen64]byte
 	place := binary.AppendUvarint(append(room[:0], 1, 1), offset) // a bitmap of a byte, with partition 0
 	return base64.RawURLEncoding.AppendEncode(append(append(b, logID...), '.'), place)

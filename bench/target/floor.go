@@ -29,8 +29,6 @@ type floor struct {
 	conns    []net.Conn
 	topics   [][]*floorConn
 	writes   uint64
-	bytes    uint64
-	blocked  uint64
 	shutdown bool
 }
 
@@ -150,13 +148,11 @@ func (f *floor) send(topic int, frame []byte) {
 // write writes a frame, and waits when the socket is full.
 func (f *floor) write(c *floorConn, frame []byte) {
 	f.writes++
-	f.bytes += uint64(len(frame))
 	n, err := syscall.Write(c.fd, frame)
 	if err == nil && n == len(frame) {
 		return
 	}
 	if err == nil || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
-		f.blocked++
 		_, err = c.conn.Write(frame[max(0, n):])
 	}
 	c.dead = err != nil
@@ -167,10 +163,7 @@ func (f *floor) address() string { return f.ln.Addr().String() }
 func (f *floor) counters() map[string]float64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return map[string]float64{
-		Writes: float64(f.writes), Frames: float64(f.writes), Bytes: float64(f.bytes), Blocked: float64(f.blocked),
-		Conns: float64(len(f.conns)),
-	}
+	return map[string]float64{Writes: float64(f.writes), Frames: float64(f.writes)}
 }
 
 func (f *floor) close() error {

@@ -32,7 +32,6 @@ type raw struct {
 	stop    context.CancelFunc
 	beating sync.WaitGroup
 	records atomic.Uint64
-	bytes   atomic.Uint64
 
 	// Of publish alone.
 	trade market.Trade
@@ -269,7 +268,6 @@ func (r *raw) begin(kind string, in *market.Instrument) {
 func (r *raw) write(n int, at market.Time) error {
 	r.buf = append(strconv.AppendInt(append(r.buf, `,"ts":`...), at.Micros(), 10), '}')
 	r.records.Add(1)
-	r.bytes.Add(uint64(len(r.buf)))
 	return r.w.Write(&stream.Record{Key: r.keys[n], Value: r.buf, Headers: r.headers})
 }
 
@@ -277,7 +275,7 @@ func (r *raw) address() string { return r.subscribe }
 
 // counters is what was written; what the servers do is theirs to tell.
 func (r *raw) counters() map[string]float64 {
-	return map[string]float64{Records: float64(r.records.Load()), RecordBytes: float64(r.bytes.Load())}
+	return map[string]float64{Records: float64(r.records.Load())}
 }
 
 func (r *raw) close() error {

@@ -17,8 +17,6 @@ type pipe struct {
 	sending sync.WaitGroup
 
 	sent    atomic.Uint64 // messages that the server has taken
-	calls   atomic.Uint64 // in so many requests or writes
-	bytes   atomic.Uint64 // of their payloads
 	blocked atomic.Uint64 // times that the schedule waited
 }
 
@@ -108,7 +106,6 @@ func (p *pipe) run(l *lane, send func(*batch) error) {
 			return
 		}
 		p.sent.Add(uint64(b.len()))
-		p.bytes.Add(uint64(len(b.text)))
 	}
 }
 
@@ -146,7 +143,5 @@ func (p *pipe) close() error {
 }
 
 func (p *pipe) counters() map[string]float64 {
-	return map[string]float64{
-		Sent: float64(p.sent.Load()), Calls: float64(p.calls.Load()), SentBytes: float64(p.bytes.Load()), Waits: float64(p.blocked.Load()),
-	}
+	return map[string]float64{Sent: float64(p.sent.Load()), Waits: float64(p.blocked.Load())}
 }

@@ -23,10 +23,8 @@ var Rivals = []string{Centrifugo, NATS, Mercure, Nchan, WS}
 
 // Counters of what is published to servers elsewhere.
 const (
-	Sent      = "published_total" // messages that the server has taken
-	Calls     = "publish_calls_total"
-	SentBytes = "published_bytes_total"
-	Waits     = "publish_waits_total" // times that the schedule waited for room in a queue
+	Sent  = "published_total"     // messages that the server has taken
+	Waits = "publish_waits_total" // times that the schedule waited for room in a queue
 )
 
 // TopicMark stands for a topic's name in URLs and names.

@@ -145,7 +145,6 @@ func (r *rival) toNATS(cfg *Config) error {
 				out = append(strconv.AppendInt(out, int64(len(payload)), 10), "\r\n"...)
 				out = append(append(out, payload...), "\r\n"...)
 			}
-			r.calls.Add(1)
 			if err := c.write(out); err != nil {
 				return c.reason(err)
 			}
@@ -265,7 +264,6 @@ func (r *rival) toWS(cfg *Config) error {
 				_, payload := b.message(i)
 				out = appendFrame(out, opcode, payload)
 			}
-			r.calls.Add(1)
 			if err := c.write(out); err != nil {
 				return c.reason(err)
 			}

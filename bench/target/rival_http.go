@@ -109,7 +109,6 @@ func (r *rival) toCentrifugo(cfg *Config) error {
 					body = append(append(body, `{"publish":{"channel":`...), channels[topic]...)
 					body = append(append(append(body, `,"data":`...), payload...), "}}"...)
 				}
-				r.calls.Add(1)
 				answer, err := p.do(to, append(body, "]}"...))
 				if err != nil {
 					return err
@@ -217,7 +216,6 @@ func (r *rival) each(client *http.Client, header http.Header, to func(topic int)
 			for i := range b.len() {
 				topic, payload := b.message(i)
 				body = fill(body[:0], topic, payload)
-				r.calls.Add(1)
 				if _, err := p.do(to(topic), body); err != nil {
 					return err
 				}

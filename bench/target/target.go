@@ -37,17 +37,15 @@ const (
 
 // Config says what to start.
 type Config struct {
-	Kind        string
-	SSE         bool // the public edge and its event streams, not the WebSocket's; of trades alone
-	Topics      int
-	Size        int    // bytes of a frame, about
-	Channel     string // book or trades
-	Flush       time.Duration
-	Stream      time.Duration // the clients' event streams have this rate: the floor gathers as long
-	Shards      int
-	RingEntries int // 0 is the edge's default
-	RingBytes   int
-	Swarms      int // how many send acknowledgements, for a Plan with InFlight
+	Kind    string
+	SSE     bool // the public edge and its event streams, not the WebSocket's; of trades alone
+	Topics  int
+	Size    int    // bytes of a frame, about
+	Channel string // book or trades
+	Flush   time.Duration
+	Stream  time.Duration // the clients' event streams have this rate: the floor gathers as long
+	Shards  int
+	Swarms  int // how many send acknowledgements, for a Plan with InFlight
 
 	// Of servers that run elsewhere.
 	Subscribe string    // URL that clients go to: Started.Addr
@@ -71,15 +69,9 @@ type Started struct {
 
 // Counters by name, without what an edge's own metrics begin with; they have more.
 const (
-	Writes    = "writes_total"
-	Frames    = "frames_total"
-	Bytes     = "sent_bytes_total"
-	Conflated = "conflated_total"
-	Blocked   = "blocked_total"
-	Conns     = "connections"
-
-	Records     = "records_total" // written to Kafka
-	RecordBytes = "record_bytes_total"
+	Writes  = "writes_total"
+	Frames  = "frames_total"
+	Records = "records_total" // written to Kafka
 )
 
 // Stats is the answer to stats.
