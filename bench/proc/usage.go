@@ -90,15 +90,6 @@ func Alive(pid int) bool {
 	return i >= 0 && len(b) > i+2 && b[i+2] != 'Z' && b[i+2] != 'X'
 }
 
-// ThreadUsage is UsageOf for one thread of this process, or of another: its id is enough.
-func ThreadUsage(tid int) (Usage, error) {
-	u, err := usage(fmt.Sprintf("/proc/%d/task/%d", tid, tid))
-	if err != nil {
-		return u, fmt.Errorf("usage of thread %d: %w", tid, err)
-	}
-	return u, nil
-}
-
 // usage reads the files of one thread. Its RSS is that of its process.
 func usage(dir string) (u Usage, err error) {
 	stat, err := os.ReadFile(dir + "/schedstat") //nolint:gosec // the kernel's
