@@ -138,7 +138,7 @@ func (j *job) measure(ctx context.Context, w window) (*trial, error) {
 	trading, running := errgroup.WithContext(ctx)
 	trading.Go(func() error { return j.trader.run(running, w.from, w.next) })
 	j.on.phase("warm up")
-	_ = pause(running, time.Until(w.from)) // cut short, the trader says why
+	_ = schedule.Pause(running, time.Until(w.from)) // cut short, the trader says why
 	j.on.phase("run")
 	before := look(j.on.PID)
 	s := sampler{meter: j.meter, rec: j.on.rec, server: proc.NewWatch(j.on.PID), sent: j.trader.sent.Load, faults: func() int64 { return j.in.now().unverified }}

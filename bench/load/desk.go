@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tickwire/tickwire/bench/deployment"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/signature"
 )
 
@@ -66,7 +67,7 @@ func (d *desk) call(ctx context.Context, method, path string, body, into any) er
 		if err == nil || again == 0 || time.Now().Add(again).After(deadline) {
 			return err
 		}
-		if err := pause(ctx, again); err != nil {
+		if err := schedule.Pause(ctx, again); err != nil {
 			return err
 		}
 	}
@@ -212,7 +213,7 @@ func (d *desk) make(ctx context.Context, all []wanted) error {
 		}
 		all = append(left, all[n:]...)
 		if len(left) > 0 {
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := schedule.Pause(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -234,7 +235,7 @@ func (d *desk) active(ctx context.Context, pending []string, deadline time.Time)
 			if time.Now().After(deadline) {
 				return fmt.Errorf("alert %s has been pending for %v", id, patience)
 			}
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := schedule.Pause(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		}

@@ -164,7 +164,7 @@ func (v *Ingest) measure(ctx context.Context, on *stage, pub *publisher, log *lo
 		next.room = func() bool { return pub.moves.Load()-log.seen.Load() < int64(v.InFlight) }
 	}
 	pub.follow(next)
-	_ = pause(running, time.Until(from)) // cut short, the publisher says why
+	_ = schedule.Pause(running, time.Until(from)) // cut short, the publisher says why
 	on.phase("run")
 	before, events := look(on.PID), log.events.Load()
 	s := sampler{meter: log.meter, rec: on.rec, server: proc.NewWatch(on.PID), sent: pub.sent.Load, faults: log.faults}

@@ -304,24 +304,13 @@ func record(h *hdrhistogram.Histogram, from, to int64) {
 	_ = h.RecordValue(min(max(1, to-from), maxLatency)) // in range by construction
 }
 
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
 // await asks again and again, until f says yes or the limit is over, and tells whether it did.
 func await(ctx context.Context, limit time.Duration, f func() bool) (bool, error) {
 	for deadline := time.Now().Add(limit); !f(); {
 		if time.Now().After(deadline) {
 			return false, nil
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := schedule.Pause(ctx, 20*time.Millisecond); err != nil {
 			return false, err
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -136,9 +135,7 @@ func (p *publisher) follow(next plan) { p.plans <- next }
 
 // run publishes until its plan or ctx ends. First comes what the market's books are, then what happens to them.
 func (p *publisher) run(ctx context.Context, first plan) error {
-	// The runtime's timers are up to a millisecond late when the process is idle, and that would count as the system's
-	// latency; a thread that the kernel wakes is late by some tens of microseconds.
-	runtime.LockOSThread()
+	runtime.LockOSThread() // see schedule.SleepUntil
 	defer runtime.UnlockOSThread()
 	p.plan = first
 	for {
@@ -178,7 +175,7 @@ func (p *publisher) await(ctx context.Context, n float64) (due time.Time, err er
 			if p.ended(now) || p.plan.room() {
 				return now, nil
 			}
-			sleepUntil(now.Add(50 * time.Microsecond))
+			schedule.SleepUntil(ctx, now.Add(50*time.Microsecond))
 			continue
 		}
 		due = p.plan.at.Add(p.plan.schedule.Due(n - p.base))
@@ -195,7 +192,7 @@ func (p *publisher) await(ctx context.Context, n float64) (due time.Time, err er
 				wake = t
 			}
 		}
-		sleepUntil(wake)
+		schedule.SleepUntil(ctx, wake)
 	}
 	return due, ctx.Err()
 }
@@ -260,12 +257,4 @@ func stamp(value []byte, us int64) error {
 		return fmt.Errorf("time %d is no %d digits", us, len(digits))
 	}
 	return nil
-}
-
-// sleepUntil sleeps in the kernel.
-func sleepUntil(t time.Time) {
-	for wait := time.Until(t); wait > 0; wait = time.Until(t) {
-		ts := syscall.NsecToTimespec(int64(wait))
-		_ = syscall.Nanosleep(&ts, nil) // cut short by a signal, the loop goes on
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/stream"
 )
 
@@ -75,19 +76,14 @@ type tick struct {
 
 // run writes ticks when they are due, until next has no more, and measures how late it is from from on.
 func (t *trader) run(ctx context.Context, from time.Time, next func() (tick, bool)) error {
-	runtime.LockOSThread() // as for the publisher: a thread that the kernel wakes is on time
+	runtime.LockOSThread() // see schedule.SleepUntil
 	defer runtime.UnlockOSThread()
 	for {
 		due, ok := next()
 		if !ok {
 			return nil
 		}
-		for wait := time.Until(due.at); wait > 0; wait = time.Until(due.at) {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			sleepUntil(time.Now().Add(min(wait, maxSleep)))
-		}
+		schedule.SleepUntil(ctx, due.at)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

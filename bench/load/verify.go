@@ -383,7 +383,7 @@ func known(ctx context.Context, d *deployment.Deployment, names []string, since 
 		if !slices.ContainsFunc(names, func(sym string) bool { _, found := slices.BinarySearch(list, sym); return !found }) {
 			break
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := schedule.Pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -407,7 +407,7 @@ func known(ctx context.Context, d *deployment.Deployment, names []string, since 
 		}
 	}
 	for fresh.Load() < int64(len(names)) {
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := schedule.Pause(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("%d of %d books: %w", fresh.Load(), len(names), err)
 		}
 	}

@@ -97,7 +97,7 @@ func (c *BurstConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 	t := newMeter(m)
 	b := burst{normal: swarm.NewHistogram(), disturbed: swarm.NewHistogram()}
 	err = m.during(plan, func() error {
-		if err := pause(ctx, warm); err != nil {
+		if err := schedule.Pause(ctx, warm); err != nil {
 			return err
 		}
 		return c.watch(ctx, m, t, &b, n, m.start.Add(warm), rec)
@@ -171,7 +171,7 @@ func (c *BurstConfig) watch(ctx context.Context, m *rig, t *meter, b *burst, n i
 		}
 		end := c.Before + c.For
 		for now := time.Duration(0); now < end+c.After; {
-			if err := pause(ctx, burstSample); err != nil {
+			if err := schedule.Pause(ctx, burstSample); err != nil {
 				return err
 			}
 			s, err := samples.next()

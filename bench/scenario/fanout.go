@@ -316,7 +316,7 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 		if n == 0 {
 			warm.Schedule = warm.Schedule.Ramp(v.c.Ramp)
 		}
-		if err := s.rig.during(warm, func() error { return pause(ctx, v.c.Warmup+v.c.Ramp) }); err != nil {
+		if err := s.rig.during(warm, func() error { return schedule.Pause(ctx, v.c.Warmup+v.c.Ramp) }); err != nil {
 			return err
 		}
 		if err := s.rig.reset(); err != nil {
@@ -386,7 +386,7 @@ func (s *side) turn(ctx context.Context, plan target.Plan, d time.Duration, coun
 		return s.rig.counted(ctx, s.meter, rec, plan)
 	}
 	return s.rig.during(plan, func() error {
-		if err := pause(ctx, s.lead); err != nil {
+		if err := schedule.Pause(ctx, s.lead); err != nil {
 			return err
 		}
 		return s.rig.spell(ctx, s.meter, rec, d)

@@ -295,7 +295,7 @@ func (c *flowClient) pauseAndSee(ctx context.Context, cfg *FlowConfig, server *p
 		}
 	}
 	memory := server.RSS()
-	if err := pause(ctx, cfg.Pause); err != nil {
+	if err := schedule.Pause(ctx, cfg.Pause); err != nil {
 		return nil, err
 	}
 	resumed := time.Now()

@@ -14,6 +14,7 @@ import (
 	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
@@ -259,7 +260,7 @@ func (m *rig) reset() error {
 func (m *rig) spell(ctx context.Context, t *meter, rec *report.Recorder, d time.Duration) error {
 	return m.measured(t, func() error {
 		if rec == nil {
-			return pause(ctx, d)
+			return schedule.Pause(ctx, d)
 		}
 		return m.until(ctx, rec, time.Now().Add(d), 0)
 	})
@@ -344,7 +345,7 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, la
 		every = 10 * time.Millisecond
 	}
 	for time.Now().Before(end) {
-		if err := pause(ctx, min(every, time.Until(end))); err != nil {
+		if err := schedule.Pause(ctx, min(every, time.Until(end))); err != nil {
 			return err
 		}
 		if last > 0 {
@@ -499,7 +500,7 @@ func (m *rig) behind(ctx context.Context, p *proc.Proc) (int, error) {
 		if r.Behind == 0 || time.Now().After(deadline) {
 			return r.Behind, nil
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := schedule.Pause(ctx, 20*time.Millisecond); err != nil {
 			return 0, err
 		}
 	}
@@ -682,17 +683,6 @@ func (m *rig) kill() {
 		_ = m.system.Close() // there is another error already
 	}
 	m.swarms, m.pub, m.system = nil, nil, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // faults counts what must not happen.

@@ -148,7 +148,7 @@ func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *
 
 // measure measures the clients that read, for a while.
 func (c *SlowConfig) measure(ctx context.Context, m *rig, readers []*proc.Proc, rec *report.Recorder) (*meter, error) {
-	if err := pause(ctx, c.Settle); err != nil {
+	if err := schedule.Pause(ctx, c.Settle); err != nil {
 		return nil, err
 	}
 	t := newMeter(m)

@@ -172,7 +172,7 @@ func (m *rig) settle(ctx context.Context, begin time.Time, deadline time.Duratio
 		return all, err
 	}
 	for {
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := schedule.Pause(ctx, 100*time.Millisecond); err != nil {
 			return all, err
 		}
 		s, err := samples.next()

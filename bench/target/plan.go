@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tickwire/tickwire/bench/schedule"
@@ -52,9 +51,7 @@ type sink interface {
 
 // run publishes until ctx ends.
 func (p *publisher) run(ctx context.Context, plan Plan) error {
-	// The runtime's timers are up to a millisecond late when the process is idle; a thread that the kernel wakes is late
-	// by some tens of microseconds.
-	runtime.LockOSThread()
+	runtime.LockOSThread() // see schedule.SleepUntil
 	defer runtime.UnlockOSThread()
 	if p.sink == nil {
 		<-ctx.Done()
@@ -74,7 +71,7 @@ func (p *publisher) run(ctx context.Context, plan Plan) error {
 		if next := last.Add(Pace); next.After(at) {
 			at = next
 		}
-		sleepUntil(ctx, at)
+		schedule.SleepUntil(ctx, at)
 		last = time.Now()
 		for ; due <= last.UnixMicro() && !ended(); due = plan.due(p.count.Load() - start) {
 			p.late.record(time.Now().UnixMicro() - due)
@@ -110,14 +107,6 @@ func (p *publisher) next(due int64) error {
 	err := p.sink.publish(topic, t, b)
 	p.count.Store(i + 1)
 	return err
-}
-
-// sleepUntil sleeps in the kernel, and looks up now and then.
-func sleepUntil(ctx context.Context, t time.Time) {
-	for wait := time.Until(t); wait > 0 && ctx.Err() == nil; wait = time.Until(t) {
-		ts := syscall.NsecToTimespec(int64(min(wait, 50*time.Millisecond)))
-		_ = syscall.Nanosleep(&ts, nil) // cut short by a signal, the loop goes on
-	}
 }
 
 // maker makes the messages of a channel, of a given length as near as can be.
