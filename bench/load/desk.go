@@ -167,7 +167,7 @@ type rule struct {
 	Mode   string `json:"mode"`
 }
 
-// limit is what all alerts of ours wait for; trades are at low or at high.
+// crossing is what all alerts of ours wait for; trades are at low or at high.
 var crossing = rule{Series: "last", Op: "crosses_above", Limit: "100.00", Mode: "recurring"}
 
 const (

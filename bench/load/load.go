@@ -91,19 +91,16 @@ func (p *Pace) RegisterFlags(f *pflag.FlagSet, what string) {
 
 // settle validates, and makes of --stages and --count the duration that they mean.
 func (p *Pace) settle(c *Config) error {
-	if _, err := p.schedule(); err != nil {
+	s, err := p.schedule()
+	switch {
+	case err != nil:
 		return err
-	}
-	if p.Ramp < 0 || p.Count < 0 {
+	case p.Ramp < 0 || p.Count < 0:
 		return errors.New("--ramp, --count: not negative")
-	}
-	if p.Stages != "" {
-		s, _ := p.schedule() // no error above
-		c.Duration = s.Duration()
-	}
-	if p.Count > 0 {
-		s, _ := p.schedule()
+	case p.Count > 0:
 		c.Duration = s.Due(float64(p.Count))
+	case p.Stages != "":
+		c.Duration = s.Duration()
 	}
 	if c.Duration > 24*time.Hour {
 		return fmt.Errorf("--duration, --count: %v is more than a day", c.Duration.Round(time.Minute))
