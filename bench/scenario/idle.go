@@ -135,7 +135,7 @@ func (c *IdleConfig) run(ctx context.Context, rec *report.Recorder, row *report.
 	if err := m.seen(t); err != nil {
 		return err
 	}
-	t.faults.measures(all)
+	t.wrongs(all)
 	row.Record(all)
 	return m.end()
 }

@@ -33,7 +33,7 @@ type rig struct {
 
 	connected swarm.Connected // how begin went
 	start     time.Time       // when the first message of the plan is due
-	earlier   faults          // of what nobody measures, warm-ups: they are faults nevertheless
+	earlier   swarm.Faults    // of what nobody measures, warm-ups: they are faults nevertheless
 }
 
 // split divides clients into swarms as the limit of open files asks.
@@ -237,7 +237,8 @@ type meter struct {
 	rss       int64
 	sum       swarm.Report // of all clients
 	ages      *hdrhistogram.Histogram
-	faults    faults
+	faults    swarm.Faults
+	behind    int // clients that did not get everything in the end
 }
 
 func newMeter(m *rig) *meter {
@@ -251,7 +252,7 @@ func (m *rig) reset() error {
 		if err := p.Call("begin", nil, &forgotten); err != nil {
 			return err
 		}
-		m.earlier.add(&forgotten)
+		m.earlier.Add(forgotten.Faults)
 	}
 	return m.each("off")
 }
@@ -429,7 +430,7 @@ func (m *rig) collect(ctx context.Context, t *meter, swarms []*proc.Proc) error 
 		if err != nil {
 			return err
 		}
-		t.faults.Behind += behind
+		t.behind += behind
 		if err := t.add(p); err != nil {
 			return err
 		}
@@ -454,8 +455,8 @@ func (m *rig) seen(t *meter) error {
 
 // unmeasured adds the faults of what was not measured.
 func (m *rig) unmeasured(t *meter) {
-	t.faults.join(&m.earlier)
-	m.earlier = faults{}
+	t.faults.Add(m.earlier)
+	m.earlier = swarm.Faults{}
 }
 
 // add takes what the clients of a swarm have seen. Faults are taken once.
@@ -474,7 +475,7 @@ func (t *meter) add(p *proc.Proc) error {
 	t.sum.Bytes += s.Bytes
 	t.sum.Lags += s.Lags
 	t.sum.Early += s.Early
-	t.faults.add(&s)
+	t.faults.Add(s.Faults)
 	return nil
 }
 
@@ -539,7 +540,7 @@ func (s *sampler) next() (out report.Sample, err error) {
 		s.latest.Merge(h)
 		updates += one.Updates
 		out.Clients += one.Connected
-		out.Faults += one.Gaps + one.GapNotices + one.Again + one.Malformed + one.Closed
+		out.Faults += one.Sum()
 	}
 	published, err := s.rig.published()
 	if err != nil {
@@ -577,7 +578,7 @@ func (t *meter) measures(m *rig) map[string]float64 {
 	}
 	report.Latencies(all, t.ages)
 	all["publisher_lag"] = float64(t.late.Microseconds()) / 1000
-	t.faults.measures(all)
+	t.wrongs(all)
 	if m.looks {
 		aged(all)
 	}
@@ -600,6 +601,16 @@ func (t *meter) measures(m *rig) map[string]float64 {
 	}
 	all["client_cpu"], all["client_busy"], all["client_wait"] = 1e6*cpu/messages, 100*busiest, 100*wait
 	return all
+}
+
+// wrongs adds what must not happen.
+func (t *meter) wrongs(all map[string]float64) {
+	f := &t.faults
+	for name, n := range map[string]int64{
+		"gaps": f.Gaps, "lost": f.GapNotices, "repeated": f.Again, "closed": f.Closed, "malformed": f.Malformed, "missing": int64(t.behind),
+	} {
+		all[name] = float64(n)
+	}
 }
 
 // aged makes what was measured of somebody else's market what it is: nobody knows when its messages were meant to be sent, and
@@ -683,40 +694,4 @@ func (m *rig) kill() {
 		_ = m.system.Close() // there is another error already
 	}
 	m.swarms, m.pub, m.system = nil, nil, nil
-}
-
-// faults counts what must not happen.
-type faults struct {
-	Gaps       int64 // messages that did not follow
-	GapNotices int64 // losses that were told
-	Again      int64 // messages of event streams that came twice
-	Closed     int64 // connections that the server ended
-	Malformed  int64
-	Behind     int // clients that did not get everything in the end
-	Why        string
-}
-
-func (f *faults) add(r *swarm.Report) {
-	f.Gaps += r.Gaps
-	f.GapNotices += r.GapNotices
-	f.Again += r.Again
-	f.Closed += r.Closed
-	f.Malformed += r.Malformed
-	if r.Why != "" {
-		f.Why = r.Why
-	}
-}
-
-// join adds others.
-func (f *faults) join(g *faults) {
-	f.add(&swarm.Report{Gaps: g.Gaps, GapNotices: g.GapNotices, Again: g.Again, Closed: g.Closed, Malformed: g.Malformed, Why: g.Why})
-	f.Behind += g.Behind
-}
-
-func (f *faults) measures(all map[string]float64) {
-	for name, n := range map[string]int64{
-		"gaps": f.Gaps, "lost": f.GapNotices, "repeated": f.Again, "closed": f.Closed, "malformed": f.Malformed, "missing": int64(f.Behind),
-	} {
-		all[name] = float64(n)
-	}
 }

@@ -119,13 +119,13 @@ func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *
 	if err != nil {
 		return err
 	}
-	disturbed.faults.join(&normal.faults)
+	disturbed.faults.Add(normal.faults)
 	for _, p := range readerSwarms {
 		behind, err := m.behind(ctx, p)
 		if err != nil {
 			return err
 		}
-		disturbed.faults.Behind += behind
+		disturbed.behind += behind
 	}
 	if err := c.last(m, readerSwarms, disturbed); err != nil {
 		return err
@@ -203,9 +203,8 @@ func (c *SlowConfig) afterwards(ctx context.Context, m *rig, slow []*proc.Proc, 
 		return 0, err
 	}
 	cut = one.faults.Closed
-	t.faults.Behind += max(0, one.faults.Behind-int(cut)) // who was cut off has not everything
-	t.faults.Gaps += one.faults.Gaps                      // of losses they may have been told
-	t.faults.Again += one.faults.Again
-	t.faults.Malformed += one.faults.Malformed
+	t.behind += max(0, one.behind-int(cut))         // who was cut off has not everything
+	one.faults.Closed, one.faults.GapNotices = 0, 0 // those cut off are counted, and of losses they may have been told
+	t.faults.Add(one.faults)
 	return cut, nil
 }

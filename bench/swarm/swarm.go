@@ -81,20 +81,37 @@ type Connected struct {
 
 // Report is the answer to report: what was seen since the last begin.
 type Report struct {
-	Messages   int64  // market messages
-	Updates    int64  // updates that they stand for: more when some were merged
-	Bytes      int64  // read, with everything around the messages
-	Histogram  string // of their ages in µs, encoded; see Decode
-	Gaps       int64  // messages that did not follow
-	GapNotices int64  // losses that the server told
-	Again      int64  // messages that a client had already; behind a resumption a WebSocket's replay may overlap
-	Lags       int64  // lag notices
-	Early      int64  // messages whose time was still to come: its clock is ahead of ours
-	Closed     int64  // connections that the server ended
-	Why        string // the last close frame, or error
-	Malformed  int64
-	Behind     int // clients that do not have everything up to the published count given
+	Messages  int64  // market messages
+	Updates   int64  // updates that they stand for: more when some were merged
+	Bytes     int64  // read, with everything around the messages
+	Histogram string // of their ages in µs, encoded; see Decode
+	Faults
+	Lags   int64  // lag notices
+	Early  int64  // messages whose time was still to come: its clock is ahead of ours
+	Why    string // the last close frame, or error
+	Behind int    // clients that do not have everything up to the published count given
 }
+
+// Faults count what must not happen.
+type Faults struct {
+	Gaps       int64 // messages that did not follow
+	GapNotices int64 // losses that the server told
+	Again      int64 // messages that a client had already; behind a resumption a WebSocket's replay may overlap
+	Closed     int64 // connections that the server ended
+	Malformed  int64
+}
+
+// Add adds others.
+func (f *Faults) Add(g Faults) {
+	f.Gaps += g.Gaps
+	f.GapNotices += g.GapNotices
+	f.Again += g.Again
+	f.Closed += g.Closed
+	f.Malformed += g.Malformed
+}
+
+// Sum is how many there are.
+func (f *Faults) Sum() int64 { return f.Gaps + f.GapNotices + f.Again + f.Closed + f.Malformed }
 
 // Sample is the answer to sample: how it stands.
 type Sample struct {
@@ -459,9 +476,7 @@ func (s *Swarm) begin() (forgotten Report) {
 }
 
 // forgive has the faults so far told, so that they are not told again.
-func (r *Report) forgive() {
-	r.Gaps, r.GapNotices, r.Again, r.Closed, r.Malformed = 0, 0, 0, 0, 0
-}
+func (r *Report) forgive() { r.Faults = Faults{} }
 
 // collect has the loop do f, and returns what it measured since the last time, which is valid until the next one.
 func (s *Swarm) collect(f func()) (taken *hdrhistogram.Histogram, err error) {
