@@ -162,7 +162,10 @@ func (c *SlowConfig) measure(ctx context.Context, m *rig, readers []*proc.Proc, 
 	if err := m.spell(ctx, t, rec, c.Duration); err != nil {
 		return nil, err
 	}
-	return t, m.seen(t)
+	if err := m.seen(t); err != nil {
+		return nil, err
+	}
+	return t, m.silent(t)
 }
 
 // last adds the faults since the measurement, when the slow clients went on.

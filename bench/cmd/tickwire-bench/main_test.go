@@ -12,6 +12,8 @@ import (
 
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/servertest"
+	"github.com/tickwire/tickwire/services/all"
 )
 
 // TestMain lets the test program be what the commands start: themselves as a part, or as the servers.
@@ -178,6 +180,14 @@ func TestSlow(t *testing.T) {
 		r := bench(t, "slow", how, "--clients", "20", "--topics", "10", "--each", "3", "--rate", "200", "--settle", "200ms", "--duration", "300ms", "--repeat", "1")
 		has(t, r, "normal_p99", "disturbed_p99", "delivered/s")
 	}
+}
+
+// TestSlowMarket has clients stop reading that nothing is measured of, in a market that runs already.
+func TestSlowMarket(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	addrs := servertest.Start(t, func(c *all.Config) { c.Market.Kind, c.Market.Instruments, c.Market.Rate = "sim", 3, 500 })
+	r := bench(t, "slow", "--ws", "ws://"+addrs.WS, "--clients", "10", "--settle", "200ms", "--duration", "500ms", "--repeat", "1")
+	has(t, r, "delivered/s", "age_p99", "disturbed_p99")
 }
 
 func TestBurst(t *testing.T) {
