@@ -70,9 +70,6 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s) each
 bench: ## a short run of each of our measurements, with goals: both edges under load beside a raw write loop, memory, slow clients, storms; then all of it through Kafka (6 minutes)
 	$(GO) run ./bench/cmd/tickwire-bench suite --quick
 
-benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), in turns, by benchstat; PKG, BENCH, COUNT, BENCHTIME choose
-	GO=$(GO) bash .ci/benchstat
-
 suite: ## the same at full length; reports go to SUITE (default bench/reports), and what they say to bench/RESULTS.md (30 minutes)
 	$(GO) build -o bin/tickwire-bench ./bench/cmd/tickwire-bench
 	./bin/tickwire-bench suite --dir $(SUITE)
@@ -87,8 +84,11 @@ bench-html: ## the reports' pages in Chromium without network: all plots drawn, 
 gobench: ## every Go benchmark, once
 	$(GO) test -run '^$$' -bench . -benchmem work
 
+benchstat: ## Go benchmarks of this tree against revision BASE (default HEAD), in turns, by benchstat; PKG, BENCH, COUNT, BENCHTIME choose
+	GO=$(GO) bash .ci/benchstat
+
 smoke: ## every scenario of tickwire-bench in a short run, in which nothing may be missed
-	bash .ci/smoke
+	GO=$(GO) bash .ci/smoke
 
 chaos: ## the long programme: on real Kafka 50 kills, 20 takeovers, broker loss; of alerts 100 kills, 20 paused owners (needs Java 17, Maven, PostgreSQL; about 7 minutes)
 	TICKWIRE_REQUIRE_JAVA=1 TICKWIRE_CHAOS_KILLS=50 TICKWIRE_CHAOS_TAKEOVERS=20 CGO_ENABLED=0 $(GO) test -count=1 -timeout 80m -v -run 'Chaos' ./services/all/...
