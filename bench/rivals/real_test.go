@@ -120,12 +120,12 @@ func measure(t *testing.T, to target.Config, from swarm.Config, resumes bool) {
 
 	r.call(r.clients, "begin", nil, nil)
 	r.publish(time.Now(), rate, 0)
-	time.Sleep(200 * time.Millisecond)
+	r.more(rate / 5)
 	cut := time.Now()
 	r.call(r.clients, "scatter", nil, nil)
 	var back swarm.Connected
 	r.call(r.clients, "settled", swarm.Settled{Begin: cut.UnixMicro(), Deadline: 10 * time.Second}, &back)
-	time.Sleep(200 * time.Millisecond)
+	r.more(rate / 5)
 	published := r.stop().Published
 	all, _ = r.arrived(published)
 	if back.Ready != clients || all.Behind > 0 || all.Again+all.Malformed+all.Gaps > 0 {

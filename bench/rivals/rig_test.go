@@ -86,6 +86,19 @@ func (r *rig) publish(begin time.Time, rate float64, count uint64) {
 	r.call(r.publisher, "publish", target.Plan{Start: begin.UnixMicro(), Schedule: schedule.Constant(rate), Count: count}, nil)
 }
 
+// more waits until so many more messages have been published.
+func (r *rig) more(n uint64) {
+	r.t.Helper()
+	var before, now uint64
+	r.call(r.publisher, "published", nil, &before)
+	for deadline := time.Now().Add(10 * time.Second); now < before+n; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%d messages are published, and then no more than %d", before, now)
+		}
+		r.call(r.publisher, "published", nil, &now)
+	}
+}
+
 // arrived waits until the clients have everything that was published.
 func (r *rig) arrived(published uint64) (all swarm.Report, ages *hdrhistogram.Histogram) {
 	r.t.Helper()
