@@ -119,13 +119,13 @@ func (c *SlowConfig) run(ctx context.Context, n int, rec *report.Recorder, row *
 	if err != nil {
 		return err
 	}
-	disturbed.faults.Add(normal.faults)
+	disturbed.sum.Faults.Add(normal.sum.Faults)
 	for _, p := range readerSwarms {
 		behind, err := m.behind(ctx, p)
 		if err != nil {
 			return err
 		}
-		disturbed.behind += behind
+		disturbed.sum.Behind += behind
 	}
 	if err := c.last(m, readerSwarms, disturbed); err != nil {
 		return err
@@ -205,9 +205,9 @@ func (c *SlowConfig) afterwards(ctx context.Context, m *rig, slow []*proc.Proc, 
 	if err := m.collect(ctx, one, slow); err != nil {
 		return 0, err
 	}
-	cut = one.faults.Closed
-	t.behind += max(0, one.behind-int(cut))         // who was cut off has not everything
-	one.faults.Closed, one.faults.GapNotices = 0, 0 // those cut off are counted, and of losses they may have been told
-	t.faults.Add(one.faults)
+	cut = one.sum.Closed
+	t.sum.Behind += max(0, one.sum.Behind-int(cut)) // who was cut off has not everything
+	one.sum.Closed, one.sum.GapNotices = 0, 0       // those cut off are counted, and of losses they may have been told
+	t.sum.Faults.Add(one.sum.Faults)
 	return cut, nil
 }
