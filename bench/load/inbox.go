@@ -13,6 +13,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/spf13/pflag"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/signature"
 )
@@ -99,7 +100,7 @@ func (in *inbox) close() {
 func (in *inbox) open(path string, keys *signature.Verifier) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.boxes[path] = &box{keys: keys, number: len(in.boxes), latency: hdrhistogram.New(1, maxLatency, 2)}
+	in.boxes[path] = &box{keys: keys, number: len(in.boxes), latency: hdrhistogram.New(1, schedule.MaxLate, 2)}
 }
 
 // sicken has what comes to a path be answered in a way that is not well.
@@ -170,7 +171,7 @@ func (in *inbox) take(b *box, id string, body []byte, good bool, now time.Time) 
 	}
 	in.done[ts] = now.UnixMicro()
 	if in.meter.record(b.number, &market.Head{Time: market.FromMicros(ts)}, 1) {
-		record(b.latency, ts, now.UnixMicro())
+		schedule.Record(b.latency, ts, now.UnixMicro())
 	}
 }
 
@@ -205,7 +206,7 @@ func (in *inbox) now() counts {
 func (in *inbox) unfairness() float64 {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	best, worst, n := int64(maxLatency), int64(0), 0
+	best, worst, n := int64(schedule.MaxLate), int64(0), 0
 	for _, b := range in.boxes {
 		if b.answer != nil || b.latency.TotalCount() == 0 {
 			continue

@@ -176,7 +176,7 @@ func (c *Config) repeat(ctx context.Context, rec *report.Recorder, flags []strin
 	// The producer's thread sleeps in the kernel; its processor slot should not be missing to the clients.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 1))
 	r := &report.Report{Rows: make([]report.Row, 1)}
-	row, all := &r.Rows[0], newHistogram()
+	row, all := &r.Rows[0], schedule.NewHistogram()
 	var narrow []string // notes of runs in which the load generator was the bottleneck
 	for n := range c.Repeat {
 		on := &stage{rec: rec, number: n + 1}
@@ -290,15 +290,6 @@ func (m *machine) schedulerP99() float64 {
 		}
 	}
 	return 0
-}
-
-const maxLatency = 60_000_000 // µs; what is slower counts as this
-
-func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency, 3) }
-
-// record records what took from a time to another, both in µs since 1970.
-func record(h *hdrhistogram.Histogram, from, to int64) {
-	_ = h.RecordValue(min(max(1, to-from), maxLatency)) // in range by construction
 }
 
 // await asks again and again, until f says yes or the limit is over, and tells whether it did.

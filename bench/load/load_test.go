@@ -11,6 +11,7 @@ import (
 
 	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/servertest"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/services/all"
@@ -384,8 +385,8 @@ func TestNotes(t *testing.T) {
 	n := 0.0
 	r, err := c.repeat(t.Context(), recorder(), nil, func(_ context.Context, on *stage) (*trial, error) {
 		n++
-		run := &trial{figures: map[string]float64{"p99": n}, latency: newHistogram()}
-		record(run.latency, 0, int64(1000*n))
+		run := &trial{figures: map[string]float64{"p99": n}, latency: schedule.NewHistogram()}
+		schedule.Record(run.latency, 0, int64(1000*n))
 		run.note("the same in each run")
 		run.generator = report.LoadGenerator{PublisherLag: 0.4, P99: n} // late by more than a quarter in the first run alone
 		if on.number != int(n) || on.Started {

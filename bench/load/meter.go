@@ -10,6 +10,7 @@ import (
 
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/pkg/market"
 )
 
@@ -42,7 +43,7 @@ type tally struct {
 }
 
 func newTally() tally {
-	return tally{latency: newHistogram(), ingest: newHistogram(), edge: newHistogram()}
+	return tally{latency: schedule.NewHistogram(), ingest: schedule.NewHistogram(), edge: schedule.NewHistogram()}
 }
 
 func newMeter(arrival bool) *meter {
@@ -88,11 +89,11 @@ func (m *meter) record(n int, h *market.Head, updates int64) bool {
 	if !timed {
 		return true
 	}
-	record(s.latency, at, now)
+	schedule.Record(s.latency, at, now)
 	if h.In > 0 {
 		in := h.In.Micros() + halfStamp
-		record(s.ingest, at, in)
-		record(s.edge, in, now)
+		schedule.Record(s.ingest, at, in)
+		schedule.Record(s.edge, in, now)
 	}
 	return true
 }

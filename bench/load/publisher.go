@@ -101,7 +101,7 @@ func newPublisher(ctx context.Context, cluster *stream.Cluster, instruments int,
 	now := time.Now()
 	p := &publisher{
 		w: w, rate: max(1, math.Round(rate)), session: fmt.Sprintf("bench-%d", now.UnixMicro()), start: virtual(now),
-		tick: now.Truncate(time.Second), plans: make(chan plan, 1), index: map[string]int{}, late: newHistogram(),
+		tick: now.Truncate(time.Second), plans: make(chan plan, 1), index: map[string]int{}, late: schedule.NewHistogram(),
 	}
 	p.headers = []stream.Header{{Key: "source", Value: []byte("tickwire")}, {Key: "session", Value: []byte(p.session)}}
 	p.market = sim.New(sim.Config{Seed: seed, Instruments: instruments, Rate: int(p.rate), Start: p.start, Session: p.session, Prefix: Prefix})
@@ -238,7 +238,7 @@ func (p *publisher) write(rec *sim.Record, due time.Time) error {
 	}
 	p.sent.Add(1)
 	if !p.plan.from.IsZero() && !due.Before(p.plan.from) {
-		record(p.late, us, time.Now().UnixMicro())
+		schedule.Record(p.late, us, time.Now().UnixMicro())
 		p.window++
 	}
 	return p.w.Write(&stream.Record{Key: rec.Key, Value: rec.Value, Headers: p.headers})

@@ -33,7 +33,7 @@ func newTrader(ctx context.Context, cluster *stream.Cluster, instruments int) (*
 	if err != nil {
 		return nil, err
 	}
-	t := &trader{w: w, session: "bench-" + strconv.FormatInt(time.Now().UnixMicro(), 10), late: newHistogram()}
+	t := &trader{w: w, session: "bench-" + strconv.FormatInt(time.Now().UnixMicro(), 10), late: schedule.NewHistogram()}
 	t.headers = []stream.Header{{Key: "source", Value: []byte("tickwire")}, {Key: "session", Value: []byte(t.session)}}
 	for i := range instruments {
 		t.syms = append(t.syms, fmt.Sprintf("%sALERT-%d", Prefix, i))
@@ -88,7 +88,7 @@ func (t *trader) run(ctx context.Context, from time.Time, next func() (tick, boo
 			return ctx.Err()
 		}
 		if !due.at.Before(from) {
-			record(t.late, due.at.UnixMicro(), time.Now().UnixMicro())
+			schedule.Record(t.late, due.at.UnixMicro(), time.Now().UnixMicro())
 		}
 		price := low
 		if due.high {

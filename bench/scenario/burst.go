@@ -11,7 +11,6 @@ import (
 
 	"github.com/tickwire/tickwire/bench/report"
 	"github.com/tickwire/tickwire/bench/schedule"
-	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
@@ -69,7 +68,7 @@ func Burst(ctx context.Context, c BurstConfig, rec *report.Recorder) (*report.Re
 		return nil, err
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
-	ages := swarm.NewHistogram()
+	ages := schedule.NewHistogram()
 	for n := range c.Repeat {
 		if err := c.run(ctx, n, rec, &row, ages); err != nil {
 			return nil, err
@@ -95,7 +94,7 @@ func (c *BurstConfig) run(ctx context.Context, n int, rec *report.Recorder, row 
 		{From: rate, To: rate, For: warm + c.Before}, {From: c.Times * rate, To: c.Times * rate, For: c.For}, {From: rate, To: rate},
 	}}
 	t := newMeter(m)
-	b := burst{normal: swarm.NewHistogram(), disturbed: swarm.NewHistogram()}
+	b := burst{normal: schedule.NewHistogram(), disturbed: schedule.NewHistogram()}
 	err = m.during(plan, func() error {
 		if err := schedule.Pause(ctx, warm); err != nil {
 			return err

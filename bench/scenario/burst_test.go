@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tickwire/tickwire/bench/swarm"
+	"github.com/tickwire/tickwire/bench/schedule"
 )
 
 // TestSettle finds where a burst is over.
@@ -12,10 +12,10 @@ func TestSettle(t *testing.T) {
 	c := DefaultBurst()
 	f := func(want time.Duration, disturbed int64, p99 ...int64) {
 		t.Helper()
-		b := burst{normal: swarm.NewHistogram(), disturbed: swarm.NewHistogram()}
+		b := burst{normal: schedule.NewHistogram(), disturbed: schedule.NewHistogram()}
 		_ = b.normal.RecordValue(5_000)
 		for i, us := range p99 {
-			ages := swarm.NewHistogram()
+			ages := schedule.NewHistogram()
 			if us > 0 { // else nothing came
 				_ = ages.RecordValue(us)
 			}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/tickwire/tickwire/bench/report"
 	"github.com/tickwire/tickwire/bench/schedule"
-	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
@@ -160,7 +159,7 @@ func (c *FanoutConfig) variant(clients int) *variant {
 	}
 	for i := range v.stages {
 		v.stages[i].row = &report.Row{Name: v.name(&v.stages[i])}
-		v.ages = append(v.ages, swarm.NewHistogram())
+		v.ages = append(v.ages, schedule.NewHistogram())
 	}
 	return v
 }

@@ -31,7 +31,7 @@ type meter struct {
 }
 
 func newMeter(m *rig) *meter {
-	return &meter{clients: make([]proc.Usage, len(m.swarms)), counters: map[string]float64{}, ages: swarm.NewHistogram()}
+	return &meter{clients: make([]proc.Usage, len(m.swarms)), counters: map[string]float64{}, ages: schedule.NewHistogram()}
 }
 
 // reset has the clients forget what they have measured, and measure nothing yet. Faults are not forgotten.

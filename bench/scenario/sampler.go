@@ -27,7 +27,7 @@ type sampler struct {
 
 // newSampler begins: what was measured before is not in its first sample.
 func newSampler(m *rig, swarms []*proc.Proc) (*sampler, error) {
-	s := &sampler{rig: m, swarms: swarms, at: time.Now(), latest: swarm.NewHistogram()}
+	s := &sampler{rig: m, swarms: swarms, at: time.Now(), latest: schedule.NewHistogram()}
 	_, err := s.next()
 	return s, err
 }

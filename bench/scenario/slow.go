@@ -13,7 +13,6 @@ import (
 	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/report"
 	"github.com/tickwire/tickwire/bench/schedule"
-	"github.com/tickwire/tickwire/bench/swarm"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
@@ -74,7 +73,7 @@ func Slow(ctx context.Context, c SlowConfig, rec *report.Recorder) (*report.Repo
 		return nil, err
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients, %d of them slow", c.Clients, c.slow())}
-	ages := swarm.NewHistogram()
+	ages := schedule.NewHistogram()
 	for n := range c.Repeat {
 		if err := c.run(ctx, n, rec, &row, ages); err != nil {
 			return nil, err

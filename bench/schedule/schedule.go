@@ -1,5 +1,6 @@
 // Package schedule says when each message of an open loop is meant to be sent: a rate, held, or ramped up to, or changed in
-// stages; and it sleeps until then. The schedule is fixed before the first message, so that whoever sends late cannot hide it.
+// stages. It sleeps until then, and records how late what comes is. The schedule is fixed before the first message, so that
+// whoever sends late cannot hide it.
 package schedule
 
 import (

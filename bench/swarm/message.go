@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"syscall"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/wire"
 )
@@ -158,7 +159,7 @@ func (s *Swarm) follow(c *client, m message, now int64) {
 		if m.due > now {
 			s.report.Early++
 		}
-		_ = s.hist.RecordValue(min(max(1, now-m.due), MaxLatency)) // in range by construction
+		schedule.Record(s.hist, m.due, now)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -19,7 +20,7 @@ func rivalSwarm(t testing.TB, protocol string, sse bool) (*Swarm, *client, *serv
 	t.Helper()
 	s := &Swarm{
 		cfg:  Config{Protocol: protocol, SSE: sse, Channel: "trades", JSON: true, Topics: 3, Each: 2, Token: "token", TopicName: "md.{topic}"},
-		hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, windows: []window{{0, math.MaxInt64}}, inflated: map[string][]byte{}, known: map[string]*known{},
+		hist: schedule.NewHistogram(), total: schedule.NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, windows: []window{{0, math.MaxInt64}}, inflated: map[string][]byte{}, known: map[string]*known{},
 	}
 	s.symbols, _ = newSymbols(nil, s.cfg.Topics) // the lab's are good
 	if err := s.speak(); err != nil {

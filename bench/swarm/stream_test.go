@@ -10,6 +10,7 @@ import (
 
 	"github.com/klauspost/compress/flate"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/market"
 	"github.com/tickwire/tickwire/pkg/wire"
@@ -108,7 +109,7 @@ func TestStreamEnd(t *testing.T) {
 }
 
 func newStreams() *Swarm {
-	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), known: map[string]*known{}, measuring: true, windows: []window{{0, math.MaxInt64}}}
+	s := &Swarm{cfg: Config{SSE: true, Channel: "trades", Topics: 3, Each: 1}, hist: schedule.NewHistogram(), total: schedule.NewHistogram(), buf: make([]byte, 1<<20), known: map[string]*known{}, measuring: true, windows: []window{{0, math.MaxInt64}}}
 	if err := s.speak(); err != nil {
 		panic(err)
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/tickwire/tickwire/bench/proc"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
@@ -119,12 +120,6 @@ type Sample struct {
 	Connected int // clients that have everything they asked for
 }
 
-// MaxLatency in µs; what is slower counts as this.
-const MaxLatency = 60_000_000
-
-// NewHistogram makes a histogram of µs.
-func NewHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, MaxLatency, 3) }
-
 // Decode reads Report.Histogram.
 func Decode(s string) (*hdrhistogram.Histogram, error) { return hdrhistogram.Decode([]byte(s)) }
 
@@ -195,7 +190,7 @@ type Swarm struct {
 func Serve(in io.Reader, out io.Writer) error {
 	life, hangUp := context.WithCancel(context.Background())
 	defer hangUp()
-	s := &Swarm{life: life, do: make(chan func(), 1), dead: make(chan struct{}), hist: NewHistogram(), spare: NewHistogram(), total: NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
+	s := &Swarm{life: life, do: make(chan func(), 1), dead: make(chan struct{}), hist: schedule.NewHistogram(), spare: schedule.NewHistogram(), total: schedule.NewHistogram(), buf: make([]byte, 2<<20), ackFD: -1, inflated: map[string][]byte{}, known: map[string]*known{}}
 	handlers := proc.Handlers{
 		"start": proc.Handle(func(cfg Config) (any, error) {
 			if err := s.start(cfg); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 	"github.com/tickwire/tickwire/pkg/fanout"
 	"github.com/tickwire/tickwire/pkg/market"
@@ -16,7 +17,7 @@ import (
 )
 
 func newSwarm(channel string, json bool) (*Swarm, *client) {
-	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: NewHistogram(), total: NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, windows: []window{{0, math.MaxInt64}}, inflated: map[string][]byte{}}
+	s := &Swarm{cfg: Config{Channel: channel, JSON: json, Topics: 3, Each: 1}, hist: schedule.NewHistogram(), total: schedule.NewHistogram(), buf: make([]byte, 1<<20), ackFD: -1, measuring: true, windows: []window{{0, math.MaxInt64}}, inflated: map[string][]byte{}}
 	if err := s.speak(); err != nil {
 		panic(err)
 	}

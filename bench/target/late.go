@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/tickwire/tickwire/bench/schedule"
 )
 
 // lateness is how much later than they were due messages were handed over. The zero value is ready.
@@ -13,15 +15,13 @@ type lateness struct {
 	hist *hdrhistogram.Histogram // nil: there was none
 }
 
-const maxLate = 60_000_000 // µs; what is later counts as this
-
 func (l *lateness) record(us int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hist == nil {
-		l.hist = hdrhistogram.New(1, maxLate, 3)
+		l.hist = schedule.NewHistogram()
 	}
-	_ = l.hist.RecordValue(min(max(1, us), maxLate)) // in range by construction
+	schedule.Record(l.hist, 0, us)
 }
 
 func (l *lateness) reset() {
