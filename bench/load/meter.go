@@ -204,7 +204,7 @@ func (s *sampler) sample() {
 	s.meter.collect()
 	now := time.Now()
 	seconds := now.Sub(s.at).Seconds()
-	t, out := &s.meter.latest, report.Sample{Clients: s.clients, Sent: math.NaN(), Faults: s.faults(), Max: math.NaN()}
+	t, out := &s.meter.latest, report.Sample{Clients: s.clients, Sent: math.NaN(), Faults: s.faults(), Max: math.NaN(), Aged: s.meter.arrival}
 	out.Delivered, out.P50, out.P99 = float64(t.updates)/seconds, quantile(t.latency, 50), quantile(t.latency, 99)
 	if t.latency.TotalCount() > 0 {
 		out.Max = float64(t.latency.Max()) / 1000

@@ -30,7 +30,7 @@ type line struct {
 
 // percentilesOfRows has a line for each row of the one report.
 func (c *Comparison) percentilesOfRows() chart {
-	all := chart{Row: -1, Title: "Latency by percentile, all variants", Unit: "ms", Kind: "percentiles", Log: true}
+	all := chart{Row: -1, Title: c.late() + " by percentile, all variants", Unit: "ms", Kind: "percentiles", Log: true}
 	for i := range c.Rows {
 		if row := c.Rows[i].rows[0]; len(row.Latency) > 1 {
 			all.Lines = append(all.Lines, percentiles(row.Name, i, row.Latency))
@@ -48,15 +48,28 @@ var shown = []struct {
 }{
 	{"Rate", false, []string{"delivered", "sent"}, []string{"delivered"}},
 	{"Latency", true, []string{"p50", "p99", "max"}, []string{"p99"}},
+	{"Age of the data at receipt", true, []string{"age p50", "age p99", "age max"}, []string{"age p99"}},
 	{"Processor time of the server, of one core", false, []string{"CPU"}, []string{"CPU"}},
 	{"Memory of the server", false, []string{"memory"}, []string{"memory"}},
 	{"Clients", false, []string{"clients"}, []string{"clients"}},
 	{"Faults so far", false, []string{"faults"}, []string{"faults"}},
 }
 
+// late is what the curves are of: latency, or the age of a market's data that is not ours.
+func (c *Comparison) late() string {
+	for i := range c.Rows {
+		for _, row := range c.Rows[i].rows {
+			if row != nil && row.Measure("age_p50") != nil {
+				return "Age"
+			}
+		}
+	}
+	return "Latency"
+}
+
 // charts are those of a row.
 func (c *Comparison) charts(i int) (all []chart) {
-	curve := chart{Row: i, Title: "Latency by percentile", Unit: "ms", Kind: "percentiles", Log: true}
+	curve := chart{Row: i, Title: c.late() + " by percentile", Unit: "ms", Kind: "percentiles", Log: true}
 	for j, row := range c.Rows[i].rows {
 		if row != nil && len(row.Latency) > 1 {
 			curve.Lines = append(curve.Lines, percentiles(c.Labels[j], j, row.Latency))

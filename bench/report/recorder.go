@@ -18,6 +18,7 @@ type Sample struct {
 	P50       float64 // ms, of what was delivered since the last sample
 	P99       float64
 	Max       float64
+	Aged      bool    // these are ages of the data at receipt, not latencies: nobody knows when it was meant to be sent
 	Faults    int64   // so far
 	CPU       float64 // percent of one processor, of the server
 	RSS       float64 // MiB
@@ -73,9 +74,13 @@ func (r *Recorder) Sample(s Sample) {
 	r.keep("clients", "", at, float64(s.Clients))
 	r.keep("sent", "/s", at, s.Sent)
 	r.keep("delivered", "/s", at, s.Delivered)
-	r.keep("p50", "ms", at, s.P50)
-	r.keep("p99", "ms", at, s.P99)
-	r.keep("max", "ms", at, s.Max)
+	age := ""
+	if s.Aged {
+		age = "age "
+	}
+	r.keep(age+"p50", "ms", at, s.P50)
+	r.keep(age+"p99", "ms", at, s.P99)
+	r.keep(age+"max", "ms", at, s.Max)
 	r.keep("faults", "", at, float64(s.Faults))
 	r.keep("CPU", "%", at, s.CPU)
 	r.keep("memory", "MiB", at, s.RSS)

@@ -327,7 +327,7 @@ func aged(all map[string]float64) {
 // its lag.
 func (t *meter) notes(row *report.Row, all map[string]float64) {
 	g := report.LoadGenerator{
-		Busy: all["client_busy"], Threads: 1, Waited: all["client_wait"], P50: all["p50"], P99: all["p99"],
+		Busy: all["client_busy"], Threads: 1, Waited: all["client_wait"], P50: max(all["p50"], all["age_p50"]), P99: max(all["p99"], all["age_p99"]),
 		PublisherLag: max(0, all["publisher_lag"]-float64(target.Pace)/float64(time.Millisecond)),
 	}
 	for _, c := range t.clients {

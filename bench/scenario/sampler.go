@@ -64,6 +64,9 @@ func (s *sampler) next() (out report.Sample, err error) {
 	if s.latest.TotalCount() > 0 {
 		out.P50, out.P99, out.Max = ms(s.latest, 50), ms(s.latest, 99), float64(s.latest.Max())/1000
 	}
+	if out.Aged = s.rig.looks; out.Aged {
+		out.Sent = math.NaN()
+	}
 	out.CPU, out.RSS = s.rig.watch.Next()
 	s.at, s.published, s.updates = now, published, updates
 	return out, nil
