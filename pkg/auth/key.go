@@ -76,9 +76,11 @@ func (e *KeyEntry) grant() (*Grant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n, err := hex.Decode(g.hash[:], []byte(e.SHA256)); len(e.SHA256) != 2*len(g.hash) || err != nil || n != len(g.hash) {
+	hash, err := hex.DecodeString(e.SHA256)
+	if err != nil || len(hash) != len(g.hash) {
 		return nil, fmt.Errorf("sha256: not %d hexadecimal digits", 2*len(g.hash))
 	}
+	g.hash = [len(g.hash)]byte(hash)
 	g.key = e.ID
 	return g, nil
 }

@@ -92,7 +92,9 @@ func TestKeyFileIsStrict(t *testing.T) {
 	f("keys:\n"+entry+"    ops: .nan\n", "keys[0].ops")
 	f("keys:\n"+entry+"    conns: -1\n", "keys[0].conns")
 	f("keys:\n"+strings.Replace(entry, "desk-1", "''", 1), "keys[0].subject")
-	f("keys:\n"+strings.Replace(entry, "sha256: ", "sha256: f", 1), "keys[0].sha256")
+	for _, hash := range []string{"", "f", "ff", strings.Repeat("f", 63), strings.Repeat("f", 65), strings.Repeat("f", 66), strings.Repeat("f", 1000), strings.Repeat("g", 64)} {
+		f("keys:\n"+regexp.MustCompile(`sha256: .*`).ReplaceAllString(entry, "sha256: '"+hash+"'"), "keys[0].sha256")
+	}
 	f("keys:\n"+regexp.MustCompile(`id: .*`).ReplaceAllString(entry, "id: x"), "keys[0].id")
 	f("anonymous: {conns: 1}", "anonymous.conns")
 	f("anonymous: {depth: 1}", "anonymous.depth")
