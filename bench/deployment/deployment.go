@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/pkg/stream"
 	"github.com/tickwire/tickwire/services/all"
 )
@@ -190,7 +191,7 @@ func (d *Deployment) start(ctx context.Context, flags []string) error {
 	file := filepath.Join(d.dir, "addrs.json")
 	d.cmd = exec.CommandContext(ctx, self, append([]string{Command, "--addr-file", file}, flags...)...) //nolint:gosec // it is ourselves, with our own flags
 	d.cmd.Cancel = func() error { return d.cmd.Process.Signal(syscall.SIGTERM) }
-	d.cmd.WaitDelay, d.cmd.Stderr = 10*time.Second, os.Stderr
+	d.cmd.WaitDelay, d.cmd.Stderr, d.cmd.SysProcAttr = 10*time.Second, os.Stderr, proc.Apart()
 	if _, err := d.cmd.StdinPipe(); err != nil { // it ends with us, whatever ends us
 		return errors.Join(err, os.RemoveAll(d.dir))
 	}

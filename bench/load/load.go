@@ -165,24 +165,36 @@ func (t *trial) note(format string, args ...any) {
 type stage struct {
 	*deployment.Deployment
 	rec    *report.Recorder
-	number int // of the run
+	number int    // of the run
+	end    func() // of the window that can be cut short
 }
 
 // phase tells what happens from now on.
 func (s *stage) phase(name string) { s.rec.Phase(fmt.Sprintf("%s %d", name, s.number)) }
 
-// repeat does all runs: each against the named servers, or against some that are started for it with flags.
+// window is one that can be cut short, until the run ends.
+func (s *stage) window(ctx context.Context) (cut <-chan struct{}) {
+	cut, s.end = schedule.Window(ctx)
+	return cut
+}
+
+// repeat does all runs: each against the named servers, or against some that are started for it with flags. When the user
+// interrupts them it is those so far.
 func (c *Config) repeat(ctx context.Context, rec *report.Recorder, flags []string, run func(ctx context.Context, s *stage) (*trial, error)) (*report.Report, error) {
 	// The producer's thread sleeps in the kernel; its processor slot should not be missing to the clients.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 1))
 	r := &report.Report{Rows: make([]report.Row, 1)}
 	row, all := &r.Rows[0], schedule.NewHistogram()
 	var narrow []string // notes of runs in which the load generator was the bottleneck
-	for n := range c.Repeat {
-		on := &stage{rec: rec, number: n + 1}
+	runs := 0
+	for ; runs < c.Repeat && !schedule.Interrupted(ctx); runs++ {
+		on := &stage{rec: rec, number: runs + 1, end: func() {}}
 		run, err := c.once(ctx, on, flags, run)
+		if err != nil && runs > 0 && schedule.Interrupted(ctx) {
+			break
+		}
 		if err != nil {
-			return nil, fmt.Errorf("run %d: %w", n+1, err)
+			return nil, fmt.Errorf("run %d: %w", runs+1, err)
 		}
 		r.System = report.System{Name: "tickwire", Where: on.Where(), Local: on.PID > 0}
 		row.Record(run.figures)
@@ -198,7 +210,7 @@ func (c *Config) repeat(ctx context.Context, rec *report.Recorder, flags []strin
 	}
 	row.Series, row.Latency = rec.Take(), report.Curve(all)
 	if len(narrow) > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s (in %d of %d runs)", narrow[0], len(narrow), c.Repeat))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s (in %d of %d runs)", narrow[0], len(narrow), runs))
 	}
 	return r, nil
 }
@@ -208,7 +220,10 @@ func (c *Config) once(ctx context.Context, on *stage, flags []string, run func(c
 	if on.Deployment, err = deployment.Open(ctx, c.Deployment, flags...); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, on.Close()) }()
+	defer func() {
+		on.end()
+		err = errors.Join(err, on.Close())
+	}()
 	if on.PID > 0 {
 		if _, err := proc.UsageOf(on.PID); err != nil {
 			return nil, fmt.Errorf("--pid: %w", err)

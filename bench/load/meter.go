@@ -185,6 +185,7 @@ type sampler struct {
 	clients int
 	sent    func() int64 // nil when it is not known
 	faults  func() int64
+	cut     <-chan struct{} // closed when the user wants it to end; nil never is
 	tick    *time.Ticker
 	at      time.Time
 	before  int64 // sent
@@ -218,13 +219,15 @@ func (s *sampler) sample() {
 	s.rec.Sample(out)
 }
 
-// until samples each second, until then or until done is closed.
+// until samples each second, until then or until done or cut is closed.
 func (s *sampler) until(done <-chan struct{}, end time.Time) {
 	timer := time.NewTimer(time.Until(end))
 	defer timer.Stop()
 	for {
 		select {
 		case <-done:
+			return
+		case <-s.cut:
 			return
 		case <-timer.C:
 			return

@@ -217,7 +217,9 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	m.open(from, to)
 	behind := func() int { return readers.behind(pub, at.UnixMicro()) }
 	pub.follow(plan{at: at, schedule: whole, from: from, to: to})
-	t, used := v.measure(running.Done(), sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to})
+	cut := func(to time.Time) { pub.follow(plan{at: to, schedule: whole, from: from, to: to}) }
+	s := sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to, cut: cut}
+	t, used := v.measure(running, &s)
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -230,9 +232,9 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 		return nil, err
 	}
 	t.figures["missing"] = float64(behind())
-	t.figures["sent/s"] = float64(pub.window) / v.Duration.Seconds()
+	t.figures["sent/s"] = float64(pub.window) / s.length().Seconds()
 	t.figures["publisher_lag"] = quantile(pub.late, 99)
-	return t, v.finish(t, m, readers, used)
+	return t, v.finish(t, &s, used)
 }
 
 // ignoreCanceled is for what we have cancelled ourselves.
@@ -268,12 +270,13 @@ func (v *Verify) look(ctx context.Context, on *stage) (*trial, error) {
 	from := time.Now().Add(v.Warmup)
 	to := from.Add(v.Duration)
 	m.open(from, to)
-	t, used := v.measure(ctx.Done(), sampled{stage: on, meter: m, readers: readers, from: from, to: to})
+	s := sampled{stage: on, meter: m, readers: readers, from: from, to: to, cut: func(time.Time) {}}
+	t, used := v.measure(ctx, &s)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	t.figures["stale"] = float64(readers.stale(t))
-	return t, v.finish(t, m, readers, used)
+	return t, v.finish(t, &s, used)
 }
 
 // sampled is what measure needs.
@@ -283,10 +286,17 @@ type sampled struct {
 	readers  readers
 	sent     func() int64
 	from, to time.Time
+	cut      func(to time.Time) // ends what is published
 }
 
-// measure waits for the window and to its end, and samples.
-func (v *Verify) measure(done <-chan struct{}, s sampled) (*trial, *machine) {
+func (s *sampled) length() time.Duration { return s.to.Sub(s.from) }
+
+// soon is when a window ends that is cut short: when its publisher has seen it.
+const soon = 5 * maxSleep
+
+// measure waits for the window and to its end, and samples. A user who interrupts it gets a shorter window.
+func (v *Verify) measure(ctx context.Context, s *sampled) (*trial, *machine) {
+	done := ctx.Done()
 	t := &trial{figures: map[string]float64{}}
 	sampler := sampler{meter: s.meter, rec: s.rec, server: proc.NewWatch(s.PID), clients: len(s.readers), sent: s.sent, faults: s.readers.faults}
 	s.phase("warm up")
@@ -295,13 +305,19 @@ func (v *Verify) measure(done <-chan struct{}, s sampled) (*trial, *machine) {
 	case <-time.After(time.Until(s.from)):
 	}
 	s.phase("run")
+	sampler.cut = s.window(ctx)
 	before, bytes := look(s.PID), s.readers.bytes()
 	sampler.start()
 	defer sampler.tick.Stop()
-	quarter := s.from.Add(v.Duration / 4)
-	sampler.until(done, quarter)
+	sampler.until(done, s.from.Add(s.length()/4))
 	early := usage(s.PID).RSS
 	sampler.until(done, s.to)
+	if to := time.Now().Add(soon); to.Before(s.to) && ctx.Err() == nil {
+		s.to, sampler.cut = to, nil
+		s.meter.open(s.from, to)
+		s.cut(to)
+		sampler.until(done, to)
+	}
 	if time.Since(sampler.at) > time.Second/2 { // else there is too little to tell of
 		sampler.sample()
 	}
@@ -314,20 +330,20 @@ func (v *Verify) measure(done <-chan struct{}, s sampled) (*trial, *machine) {
 }
 
 // finish ends the clients and adds up what they saw.
-func (v *Verify) finish(t *trial, m *meter, all readers, used *machine) error {
-	sums := [2]sum{}
-	for i, r := range all {
+func (v *Verify) finish(t *trial, s *sampled, used *machine) error {
+	sums, m := [2]sum{}, s.meter
+	for i, r := range s.readers {
 		sums[v.encoding(i)].add(r) // before they are closed, when all topics are offline
 	}
-	all.close()
+	s.readers.close()
 	m.collect()
 	if m.total.updates == 0 {
 		return errors.New("nothing was delivered")
 	}
 	t.latency = m.total.latency
-	m.measures(t.figures, v.Duration)
+	m.measures(t.figures, s.length())
 	t.figures["bytes"] /= float64(m.total.updates)
-	used.measures(t, v.Duration, m.total.updates)
+	used.measures(t, s.length(), m.total.updates)
 	if m.total.updates > m.total.messages {
 		t.note("the edge merged book updates for clients that read too slowly: of those that were merged, the percentiles have the newest alone")
 	}

@@ -55,7 +55,7 @@ func Start(ctx context.Context, name string) (*Proc, error) {
 		return nil, err
 	}
 	p := &Proc{name: name, cmd: exec.CommandContext(ctx, self, Command, name)} //nolint:gosec // it is ourselves
-	p.cmd.Stderr = &p.errs
+	p.cmd.Stderr, p.cmd.SysProcAttr = &p.errs, Apart()
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -69,6 +69,9 @@ func Start(ctx context.Context, name string) (*Proc, error) {
 	}
 	return p, nil
 }
+
+// Apart keeps a terminal's ^C from a child, which is its parent's to end.
+func Apart() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // Call asks the part to do something and waits for its answer, which goes to reply unless that is nil.
 func (p *Proc) Call(do string, arg, reply any) error {

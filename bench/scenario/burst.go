@@ -69,10 +69,8 @@ func Burst(ctx context.Context, c BurstConfig, rec *report.Recorder) (*report.Re
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
 	ages := schedule.NewHistogram()
-	for n := range c.Repeat {
-		if err := c.run(ctx, n, rec, &row, ages); err != nil {
-			return nil, err
-		}
+	if err := repeat(ctx, c.Repeat, func(n int) error { return c.run(ctx, n, rec, &row, ages) }); err != nil {
+		return nil, err
 	}
 	row.Series, row.Latency = rec.Take(), report.Curve(ages)
 	return &report.Report{

@@ -141,10 +141,11 @@ type variant struct {
 	clients int
 	stages  []stage
 	ages    []*hdrhistogram.Histogram // of each stage
+	end     func()                    // of the window that the user can cut short
 }
 
 func (c *FanoutConfig) variant(clients int) *variant {
-	v := &variant{c: *c, clients: clients}
+	v := &variant{c: *c, clients: clients, end: func() {}}
 	if c.Stages != "" {
 		stages, _ := schedule.Parse(c.Stages) // Validate has
 		for _, s := range stages {
@@ -199,20 +200,24 @@ func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.
 		return nil, err
 	}
 	r := &report.Report{System: c.system()}
+	over := func() bool { return len(r.Rows) > 0 && schedule.Interrupted(ctx) }
 	for _, clients := range c.Clients {
 		for _, c.Flush = range c.Flushes {
 			for _, c.Stream = range c.Streams {
+				if over() {
+					continue
+				}
 				v := c.variant(clients)
-				for n := range c.Repeat {
-					rec.Phase(fmt.Sprintf("%s, run %d", v.name(&v.stages[0]), n+1))
-					if err := v.run(ctx, rec); err != nil {
-						return nil, fmt.Errorf("%d clients: %w", clients, err)
-					}
+				if err := v.repeat(ctx, rec); err != nil && !over() {
+					return nil, fmt.Errorf("%d clients: %w", clients, err)
 				}
 				c.Topics, c.Each = v.c.Topics, v.c.Each // there may be fewer instruments
 				series := rec.Take()
 				for i := range v.stages {
 					row := v.stages[i].row
+					if len(row.Measures) == 0 { // the user did not wait for it
+						continue
+					}
 					row.Latency = report.Curve(v.ages[i])
 					if i == 0 {
 						row.Series = series // of all stages
@@ -221,6 +226,9 @@ func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.
 				}
 			}
 		}
+	}
+	if len(r.Rows) == 0 {
+		return nil, errors.New("nothing was delivered")
 	}
 	if c.compares() {
 		r.Notes = append(r.Notes, "the floor is here the same edge with clients that don't take compression")
@@ -243,10 +251,20 @@ type side struct {
 	meter  *meter
 }
 
-// run measures the variant once: the system, and what it is compared with, stand ready and take turns.
+// repeat measures the variant as often as is wanted.
+func (v *variant) repeat(ctx context.Context, rec *report.Recorder) error {
+	return repeat(ctx, v.c.Repeat, func(n int) error {
+		rec.Phase(fmt.Sprintf("%s, run %d", v.name(&v.stages[0]), n+1))
+		return v.run(ctx, rec)
+	})
+}
+
+// run measures the variant once: the system, and what it is compared with, stand ready and take turns. When the user interrupts
+// it, it is once less or shorter.
 func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	var sides []*side
 	defer func() {
+		v.end()
 		for _, s := range sides {
 			s.rig.kill()
 		}
@@ -277,6 +295,9 @@ func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	for i := range v.stages {
 		if err := v.measure(ctx, i, sides, rec); err != nil {
 			return err
+		}
+		if schedule.Interrupted(ctx) {
+			break
 		}
 	}
 	for _, s := range sides {
@@ -328,11 +349,17 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 			}
 		}
 	}
+	if n == 0 {
+		var cut <-chan struct{}
+		if cut, v.end = schedule.Window(ctx); len(sides) == 1 { // turns are short
+			sides[0].rig.cut = cut
+		}
+	}
 	turn := slice
 	if len(sides) == 1 {
 		turn = st.d
 	}
-	for left := st.d; left > 0; left -= turn {
+	for left := st.d; left > 0 && (left == st.d || !schedule.Interrupted(ctx)); left -= turn {
 		for _, s := range sides {
 			if err := s.turn(ctx, plan, min(left, turn), v.c.Count, rec); err != nil {
 				return err
@@ -356,7 +383,9 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 			base = s.meter
 		}
 	}
-	v.record(st, sides[len(sides)-1].rig, system, base)
+	if system.sum.Messages > 0 || !schedule.Interrupted(ctx) { // else there is nothing to tell
+		v.record(st, sides[len(sides)-1].rig, system, base)
+	}
 	return nil
 }
 

@@ -68,14 +68,14 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
 	var empty int64 // bytes of the server without these clients
-	for n := range c.Repeat {
+	if err := repeat(ctx, c.Repeat, func(n int) error {
 		rec.Phase(fmt.Sprintf("run %d", n+1))
 		if n == 0 || !c.Deployment.Named() {
 			empty = 0
 		}
-		if err := c.run(ctx, rec, &row, &empty); err != nil {
-			return nil, err
-		}
+		return c.run(ctx, rec, &row, &empty)
+	}); err != nil {
+		return nil, err
 	}
 	if c.Deployment.Named() {
 		row.Notes = append(row.Notes, "memory is by how much the server grew from before the first run, and too little when it has kept some of earlier clients: start it anew to know")

@@ -7,6 +7,7 @@
 package scenario
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tickwire/tickwire/bench/deployment"
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/bench/target"
 )
 
@@ -24,6 +26,19 @@ const (
 	EdgeAlone  = "edge" // one edge, without Kafka, fed by hand
 	Everything = "all"  // tickwire all: raw records through broker and ingest
 )
+
+// repeat does so many runs. One that the user interrupts may fail, and is the last; the ones before it are reported.
+func repeat(ctx context.Context, runs int, run func(n int) error) error {
+	for n := range runs {
+		if n > 0 && schedule.Interrupted(ctx) {
+			break
+		}
+		if err := run(n); err != nil && (n == 0 || !schedule.Interrupted(ctx)) {
+			return err
+		}
+	}
+	return nil
+}
 
 // Load is light clients, what is published to them, and who serves them.
 type Load struct {

@@ -23,6 +23,7 @@ type rig struct {
 	swarms []*proc.Proc
 	counts []int // clients of each swarm
 	watch  *proc.Watch
+	cut    <-chan struct{} // closed when the user wants what is measured to end; nil never is
 
 	connected swarm.Connected // how begin went
 	start     time.Time       // when the first message of the plan is due

@@ -72,7 +72,7 @@ func (s *sampler) next() (out report.Sample, err error) {
 	return out, nil
 }
 
-// until takes samples until a time, or until so many messages have been published, unless that is 0.
+// until takes samples until a time, or until so many messages have been published, unless that is 0, or until the user cuts it short.
 func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, last uint64) error {
 	samples, err := newSampler(m, m.swarms)
 	if err != nil {
@@ -83,8 +83,12 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, la
 		every = 10 * time.Millisecond
 	}
 	for time.Now().Before(end) {
-		if err := schedule.Pause(ctx, min(every, time.Until(end))); err != nil {
-			return err
+		select {
+		case <-m.cut:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(every, time.Until(end))):
 		}
 		if last > 0 {
 			n, err := m.published()

@@ -64,10 +64,8 @@ func Storm(ctx context.Context, c StormConfig, rec *report.Recorder) (*report.Re
 		return nil, err
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
-	for n := range c.Repeat {
-		if err := c.run(ctx, n, rec, &row); err != nil {
-			return nil, err
-		}
+	if err := repeat(ctx, c.Repeat, func(n int) error { return c.run(ctx, n, rec, &row) }); err != nil {
+		return nil, err
 	}
 	row.Series = rec.Take()
 	how := "an edge is killed, and all its clients resume on another one at once"

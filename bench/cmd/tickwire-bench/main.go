@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,15 +16,21 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tickwire/tickwire/bench/deployment"
+	"github.com/tickwire/tickwire/bench/schedule"
 	"github.com/tickwire/tickwire/services/all"
 )
 
-// main's exit codes: 0 all is well, 1 something was wrong or a condition of --fail-if is true, 2 usage, 3 nothing could be measured.
+// main's exit codes: 0 all is well, 1 something was wrong or a condition of --fail-if is true, 2 usage, 3 nothing could be measured,
+// or not all, because the user has interrupted it.
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second ^C ends it at once
+	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, interrupt := schedule.Interruptible(context.Background())
+	context.AfterFunc(signals, func() {
+		interrupt()
+		time.AfterFunc(time.Second, stop) // a later ^C ends it at once; timeout(1) sends two together
+	})
 	cmd, err := rootCommand().ExecuteContextC(ctx)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil && !errors.Is(err, errInterrupted) {
 		err = fmt.Errorf("%w: %w", errUnmeasured, errInterrupted)
 	}
 	stop()

@@ -10,15 +10,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tickwire/tickwire/bench/proc"
 	"github.com/tickwire/tickwire/bench/report"
 	"github.com/tickwire/tickwire/bench/servertest"
 	"github.com/tickwire/tickwire/services/all"
 )
 
-// TestMain lets the test program be what the commands start: themselves as a part, or as the servers.
+// TestMain lets the test program be the program, for tests and for the commands, which start themselves as a part or as the servers.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == proc.Command || os.Args[1] == "serve") {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 		return
 	}

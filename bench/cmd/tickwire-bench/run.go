@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 )
 
 // errUnmeasured is what errors are when there are no figures: the target is not there, clients were refused.
@@ -104,7 +105,7 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		if !o.quiet {
 			live = cmd.ErrOrStderr()
 		}
-		machine, rec := report.Here(), report.NewRecorder(live, total())
+		machine, rec, began := report.Here(), report.NewRecorder(live, total()), time.Now()
 		r, err := run(cmd.Context(), rec)
 		switch {
 		case errors.Is(err, report.ErrUsage):
@@ -115,7 +116,12 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		r.Version, r.Scenario, r.Machine, r.Phases = report.Version, cmd.Name(), machine, rec.Phases()
 		r.Command, r.Settings, r.System.Where = commandLine(cmd), settings(cmd.Flags()), redact(r.System.Where)
 		r.Failed = conditions.Check(r)
-		return o.finish(r, cmd.OutOrStdout())
+		if !schedule.Interrupted(cmd.Context()) {
+			return o.finish(r, cmd.OutOrStdout())
+		}
+		r.Notes = append(r.Notes, fmt.Sprintf("it was interrupted after %v, of about %v: this is what was measured until then",
+			time.Since(began).Round(time.Second), total().Round(time.Second)))
+		return errors.Join(o.finish(r, cmd.OutOrStdout()), errInterrupted)
 	}
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tickwire/tickwire/bench/report"
+	"github.com/tickwire/tickwire/bench/schedule"
 )
 
 // step is a scenario of the suite, as one would call it, and the goals of its rows.
@@ -110,7 +111,11 @@ func runSuite(ctx context.Context, out, errs io.Writer, only, dir string, quick 
 		file := filepath.Join(dir, s.name+".json")
 		if err := s.run(ctx, errs, file, quick); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
-			if ctx.Err() != nil || !errors.Is(err, report.ErrFailed) {
+			if schedule.Interrupted(ctx) {
+				_ = os.Remove(file) // of half a step, if there is any
+				break
+			}
+			if !errors.Is(err, report.ErrFailed) {
 				break
 			}
 		}
