@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -230,7 +231,28 @@ func (c *Config) once(ctx context.Context, on *stage, flags []string, run func(c
 		}
 	}
 	on.phase("connect")
-	return run(ctx, on)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { on.watch(ctx, cancel) })
+	defer watching.Wait()
+	defer cancel(nil)
+	t, err := run(ctx, on)
+	if gone := context.Cause(ctx); err != nil && errors.Is(gone, errGone) {
+		return nil, gone // all else follows from it
+	}
+	return t, err
+}
+
+// errGone is when a server has ended by itself.
+var errGone = errors.New("has ended")
+
+// watch ends a run whose server has ended, if it can be seen.
+func (s *stage) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	for s.PID > 0 && schedule.Pause(ctx, time.Second) == nil {
+		if !proc.Alive(s.PID) {
+			cancel(fmt.Errorf("the server, process %d, %w", s.PID, errGone))
+		}
+	}
 }
 
 // machine looks at the processes that take part, from its making on.

@@ -1,9 +1,12 @@
 package load
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"net"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -143,6 +146,38 @@ func TestLook(t *testing.T) {
 			t.Error("nobody looked whether topics are stale in the end")
 		}
 	}
+}
+
+// TestServerEnds: a run ends with its server, and says so.
+func TestServerEnds(t *testing.T) {
+	t.Parallel() // it sleeps most of the time
+	server := exec.CommandContext(t.Context(), "sleep", "3600")
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d := running(t, nil)
+	d.PID = server.Process.Pid
+	v := small(DefaultEndToEnd(), d)
+	v.Duration = time.Hour
+	watched := &phases{of: "run 1", then: func() { _ = server.Process.Kill() }} // Wait says how it went
+	_, err := RunVerify(t.Context(), v, report.NewRecorder(watched, 0))
+	if want := fmt.Sprintf("the server, process %d, has ended", d.PID); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	_ = server.Wait() // killed
+}
+
+// phases does something when a phase begins.
+type phases struct {
+	of   string
+	then func()
+}
+
+func (p *phases) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(p.of)) {
+		p.then()
+	}
+	return len(line), nil
 }
 
 func TestIngest(t *testing.T) {

@@ -74,6 +74,7 @@ func DefaultStreams() Load {
 // RegisterFlags adds the flags that scenarios with light clients have.
 func (l *Load) RegisterFlags(f *pflag.FlagSet) {
 	l.Deployment.RegisterFlags(f)
+	f.Lookup("alerts").Hidden = true // nothing is measured there
 	l.Deployment.Rival.RegisterFlags(f)
 	f.StringVar(&l.System, "system", l.System, "what to start when no running servers are named: `edge|all`: one edge alone, fed by hand, or everything, with raw records through broker and ingest")
 	f.IntVar(&l.Topics, "topics", l.Topics, "topics that are published")
