@@ -251,12 +251,17 @@ func (d *Deployment) Where() string {
 	return d.Addresses()
 }
 
+// patience is how long servers may take to end.
+const patience = 20 * time.Second
+
 // Close ends the servers if they were started here, and waits for them.
 func (d *Deployment) Close() error {
 	if !d.Started {
 		return nil
 	}
 	told := d.cmd.Process.Signal(syscall.SIGTERM)
+	force := time.AfterFunc(patience, func() { _ = d.cmd.Process.Kill() }) // it may have ended
+	defer force.Stop()
 	<-d.ended
 	if errors.Is(told, os.ErrProcessDone) {
 		told = nil

@@ -76,6 +76,7 @@ type job struct {
 	in      *inbox
 	desk    *desk
 	trader  *trader
+	hangUp  func()
 	cluster *stream.Cluster
 	paths   []string // of the endpoints
 	ids     []string
@@ -91,6 +92,7 @@ func (c *AlertsConfig) begin(ctx context.Context, on *stage, instruments int) (j
 	if j.trader, err = newTrader(ctx, j.cluster, instruments); err != nil {
 		return j, err
 	}
+	j.hangUp = closing(ctx, j.trader.w)
 	if j.in, err = c.receive(j.meter); err != nil {
 		return j, err
 	}
@@ -117,7 +119,7 @@ func (j *job) end(ctx context.Context) (err error) {
 		j.in.close()
 	}
 	if j.trader != nil {
-		hangUp(ctx, j.trader.w)
+		j.hangUp()
 	}
 	if j.cluster != nil {
 		j.cluster.Close()

@@ -108,7 +108,7 @@ func (v *Ingest) run(ctx context.Context, on *stage) (*trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer hangUp(ctx, pub.w)
+	defer closing(ctx, pub.w)()
 	m := newMeter(false)
 	log := newLog(m, pub)
 	group, running := errgroup.WithContext(ctx)

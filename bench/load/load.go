@@ -188,10 +188,11 @@ func (c *Config) repeat(ctx context.Context, rec *report.Recorder, flags []strin
 	row, all := &r.Rows[0], schedule.NewHistogram()
 	var narrow []string // notes of runs in which the load generator was the bottleneck
 	runs := 0
-	for ; runs < c.Repeat && !schedule.Interrupted(ctx); runs++ {
+	for ; runs < c.Repeat && (runs == 0 || !schedule.Interrupted(ctx)); runs++ {
 		on := &stage{rec: rec, number: runs + 1, end: func() {}}
 		run, err := c.once(ctx, on, flags, run)
 		if err != nil && runs > 0 && schedule.Interrupted(ctx) {
+			row.Notes = append(row.Notes, fmt.Sprintf("run %d has no figures: %v", runs+1, err))
 			break
 		}
 		if err != nil {
@@ -222,8 +223,8 @@ func (c *Config) once(ctx context.Context, on *stage, flags []string, run func(c
 		return nil, err
 	}
 	defer func() {
-		on.end()
 		err = errors.Join(err, on.Close())
+		on.end()
 	}()
 	if on.PID > 0 {
 		if _, err := proc.UsageOf(on.PID); err != nil {

@@ -188,7 +188,8 @@ type sampler struct {
 	cut     <-chan struct{} // closed when the user wants it to end; nil never is
 	tick    *time.Ticker
 	at      time.Time
-	before  int64 // sent
+	before  int64     // sent
+	rss     []float64 // MiB
 }
 
 // start begins to sample. The caller stops tick.
@@ -214,7 +215,9 @@ func (s *sampler) sample() {
 		n := s.sent()
 		out.Sent, s.before = float64(n-s.before)/seconds, n
 	}
-	out.CPU, out.RSS = s.server.Next()
+	if out.CPU, out.RSS = s.server.Next(); out.RSS > 0 {
+		s.rss = append(s.rss, out.RSS)
+	}
 	s.at = now
 	s.rec.Sample(out)
 }

@@ -41,6 +41,7 @@ type publisher struct {
 	base  float64 // of the plan's first record: its number in the market
 	next  *plan   // has been seen, and its time has not come
 	plans chan plan
+	cut   atomic.Int64 // µs since 1970 from which on nothing more is sent; 0 for none
 	sent  atomic.Int64 // records, clocks included
 	moves atomic.Int64 // of these, book updates and trades that make an event
 
@@ -59,6 +60,21 @@ type published struct {
 
 // goodbye is how long a writer may take for what is pending.
 const goodbye = 2 * time.Second
+
+// closing ends a writer when ctx ends, so that nobody waits for brokers who take nothing more, or when done is called, which waits for
+// its end.
+func closing(ctx context.Context, w *stream.RawWriter) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(ended)
+		hangUp(ctx, w)
+	})
+	return func() {
+		cancel()
+		<-ended
+	}
+}
 
 // hangUp ends a writer. All that counts has been waited for, and brokers that are gone take nothing more: they would be waited for
 // for ever, also after ctx has ended.
@@ -171,6 +187,13 @@ func (p *publisher) await(ctx context.Context, n float64) (due time.Time, err er
 			return due, err
 		}
 		now := time.Now()
+		if cut := p.cut.Load(); cut > 0 && now.UnixMicro() >= cut {
+			p.plan.to = time.UnixMicro(cut)
+			if late := p.plan.at.Add(p.plan.schedule.Due(n - p.base)); late.Before(p.plan.to) {
+				p.plan.to = late // what is due from then on has not been sent
+			}
+			return p.plan.to, nil
+		}
 		if p.plan.room != nil {
 			if p.ended(now) || p.plan.room() {
 				return now, nil

@@ -195,7 +195,7 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	if err != nil {
 		return nil, err
 	}
-	defer hangUp(ctx, pub.w)
+	defer closing(ctx, pub.w)()
 	group, running := errgroup.WithContext(ctx)
 	running, stop := context.WithCancel(running)
 	defer stop()
@@ -217,8 +217,7 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 	m.open(from, to)
 	behind := func() int { return readers.behind(pub, at.UnixMicro()) }
 	pub.follow(plan{at: at, schedule: whole, from: from, to: to})
-	cut := func(to time.Time) { pub.follow(plan{at: to, schedule: whole, from: from, to: to}) }
-	s := sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to, cut: cut}
+	s := sampled{stage: on, meter: m, readers: readers, sent: pub.sent.Load, from: from, to: to, cut: func(to time.Time) { pub.cut.Store(to.UnixMicro()) }}
 	t, used := v.measure(running, &s)
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -232,7 +231,7 @@ func (v *Verify) publish(ctx context.Context, on *stage, cluster *stream.Cluster
 		return nil, err
 	}
 	t.figures["missing"] = float64(behind())
-	t.figures["sent/s"] = float64(pub.window) / s.length().Seconds()
+	t.figures["sent/s"] = max(0, float64(pub.window)/pub.plan.to.Sub(from).Seconds()) // cut short while it is late, it ends with what it has sent
 	t.figures["publisher_lag"] = quantile(pub.late, 99)
 	return t, v.finish(t, &s, used)
 }
@@ -291,8 +290,11 @@ type sampled struct {
 
 func (s *sampled) length() time.Duration { return s.to.Sub(s.from) }
 
-// soon is when a window ends that is cut short: when its publisher has seen it.
-const soon = 5 * maxSleep
+// A window that is cut short ends soon, when its publisher has seen it, and is not shorter than shortest.
+const (
+	soon     = 5 * maxSleep
+	shortest = time.Second
+)
 
 // measure waits for the window and to its end, and samples. A user who interrupts it gets a shorter window.
 func (v *Verify) measure(ctx context.Context, s *sampled) (*trial, *machine) {
@@ -309,22 +311,26 @@ func (v *Verify) measure(ctx context.Context, s *sampled) (*trial, *machine) {
 	before, bytes := look(s.PID), s.readers.bytes()
 	sampler.start()
 	defer sampler.tick.Stop()
-	sampler.until(done, s.from.Add(s.length()/4))
-	early := usage(s.PID).RSS
 	sampler.until(done, s.to)
-	if to := time.Now().Add(soon); to.Before(s.to) && ctx.Err() == nil {
-		s.to, sampler.cut = to, nil
-		s.meter.open(s.from, to)
-		s.cut(to)
-		sampler.until(done, to)
+	if sampler.cut = nil; time.Now().Before(s.to) && ctx.Err() == nil {
+		to := time.Now().Add(soon)
+		if least := s.from.Add(shortest); to.Before(least) {
+			to = least
+		}
+		if to.Before(s.to) {
+			s.to = to
+			s.meter.open(s.from, to)
+			s.cut(to)
+		}
+		sampler.until(done, s.to)
 	}
 	if time.Since(sampler.at) > time.Second/2 { // else there is too little to tell of
 		sampler.sample()
 	}
 	used := before.since()
-	t.figures["bytes"] = float64(s.readers.bytes() - bytes) // per delivery when these are known
-	if s.PID > 0 && v.Topics == Everything {                // of short runs it says when the collector ran
-		t.figures["rss_growth"] = float64(used.server.RSS-early) / (1 << 20)
+	t.figures["bytes"] = float64(s.readers.bytes() - bytes)     // per delivery when these are known
+	if n := len(sampler.rss); n > 0 && v.Topics == Everything { // of short runs it says when the collector ran
+		t.figures["rss_growth"] = sampler.rss[n-1] - sampler.rss[n/4]
 	}
 	return t, used
 }

@@ -56,6 +56,7 @@ func Start(ctx context.Context, name string) (*Proc, error) {
 	}
 	p := &Proc{name: name, cmd: exec.CommandContext(ctx, self, Command, name)} //nolint:gosec // it is ourselves
 	p.cmd.Stderr, p.cmd.SysProcAttr = &p.errs, Apart()
+	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // it may be too busy to see its input end
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func Burst(ctx context.Context, c BurstConfig, rec *report.Recorder) (*report.Re
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
 	ages := schedule.NewHistogram()
-	if err := repeat(ctx, c.Repeat, func(n int) error { return c.run(ctx, n, rec, &row, ages) }); err != nil {
+	if err := repeat(ctx, c.Repeat, &row, func(n int) error { return c.run(ctx, n, rec, &row, ages) }); err != nil {
 		return nil, err
 	}
 	row.Series, row.Latency = rec.Take(), report.Curve(ages)

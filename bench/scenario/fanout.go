@@ -141,7 +141,8 @@ type variant struct {
 	clients int
 	stages  []stage
 	ages    []*hdrhistogram.Histogram // of each stage
-	end     func()                    // of the window that the user can cut short
+	cut     <-chan struct{}           // closed when the user wants a run to end that has something to tell; nil before
+	end     func()                    // of that
 }
 
 func (c *FanoutConfig) variant(clients int) *variant {
@@ -208,8 +209,12 @@ func Fanout(ctx context.Context, c FanoutConfig, rec *report.Recorder) (*report.
 					continue
 				}
 				v := c.variant(clients)
-				if err := v.repeat(ctx, rec); err != nil && !over() {
-					return nil, fmt.Errorf("%d clients: %w", clients, err)
+				if err := v.repeat(ctx, rec); err != nil {
+					err = fmt.Errorf("%d clients: %w", clients, err)
+					if !over() {
+						return nil, err
+					}
+					r.Notes = append(r.Notes, err.Error())
 				}
 				c.Topics, c.Each = v.c.Topics, v.c.Each // there may be fewer instruments
 				series := rec.Take()
@@ -253,7 +258,7 @@ type side struct {
 
 // repeat measures the variant as often as is wanted.
 func (v *variant) repeat(ctx context.Context, rec *report.Recorder) error {
-	return repeat(ctx, v.c.Repeat, func(n int) error {
+	return repeat(ctx, v.c.Repeat, v.stages[0].row, func(n int) error {
 		rec.Phase(fmt.Sprintf("%s, run %d", v.name(&v.stages[0]), n+1))
 		return v.run(ctx, rec)
 	})
@@ -264,10 +269,10 @@ func (v *variant) repeat(ctx context.Context, rec *report.Recorder) error {
 func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	var sides []*side
 	defer func() {
-		v.end()
 		for _, s := range sides {
 			s.rig.kill()
 		}
+		v.end()
 	}()
 	open := func(kind string, l Load, system bool) error {
 		m, err := l.begin(ctx, kind, l.split(v.clients))
@@ -292,12 +297,12 @@ func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	if err != nil {
 		return err
 	}
+	v.cut, v.end = nil, func() {}
 	for i := range v.stages {
-		if err := v.measure(ctx, i, sides, rec); err != nil {
-			return err
-		}
-		if schedule.Interrupted(ctx) {
+		if err := v.measure(ctx, i, sides, rec); errors.Is(err, schedule.ErrCut) {
 			break
+		} else if err != nil {
+			return err
 		}
 	}
 	for _, s := range sides {
@@ -336,7 +341,7 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 		if n == 0 {
 			warm.Schedule = warm.Schedule.Ramp(v.c.Ramp)
 		}
-		if err := s.rig.during(warm, func() error { return schedule.Pause(ctx, v.c.Warmup+v.c.Ramp) }); err != nil {
+		if err := s.rig.during(warm, func() error { return schedule.Wait(ctx, v.cut, v.c.Warmup+v.c.Ramp) }); err != nil {
 			return err
 		}
 		if err := s.rig.reset(); err != nil {
@@ -349,22 +354,17 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 			}
 		}
 	}
-	if n == 0 {
-		var cut <-chan struct{}
-		if cut, v.end = schedule.Window(ctx); len(sides) == 1 { // turns are short
-			sides[0].rig.cut = cut
-		}
-	}
 	turn := slice
 	if len(sides) == 1 {
 		turn = st.d
 	}
 	for left := st.d; left > 0 && (left == st.d || !schedule.Interrupted(ctx)); left -= turn {
 		for _, s := range sides {
-			if err := s.turn(ctx, plan, min(left, turn), v.c.Count, rec); err != nil {
+			if err := v.turn(ctx, s, plan, min(left, turn), len(sides) == 1, rec); err != nil {
 				return err
 			}
 		}
+		v.open(ctx) // there is something to tell
 	}
 	var system, base *meter
 	for _, s := range sides {
@@ -383,9 +383,7 @@ func (v *variant) measure(ctx context.Context, n int, sides []*side, rec *report
 			base = s.meter
 		}
 	}
-	if system.sum.Messages > 0 || !schedule.Interrupted(ctx) { // else there is nothing to tell
-		v.record(st, sides[len(sides)-1].rig, system, base)
-	}
+	v.record(st, sides[len(sides)-1].rig, system, base)
 	return nil
 }
 
@@ -404,19 +402,39 @@ func (v *variant) record(st *stage, m *rig, system, base *meter) {
 	system.notes(st.row, all)
 }
 
-// turn publishes, unmeasured for the lead, then measured; with a count, exactly so many messages and all measured.
-func (s *side) turn(ctx context.Context, plan target.Plan, d time.Duration, count uint64, rec *report.Recorder) error {
+// open has the user cut short what is measured from now on.
+func (v *variant) open(ctx context.Context) {
+	if v.cut == nil {
+		v.cut, v.end = schedule.Window(ctx)
+	}
+}
+
+// turn publishes, unmeasured for the lead, then measured; with a count, exactly so many messages and all measured. A long turn can
+// be cut short.
+func (v *variant) turn(ctx context.Context, s *side, plan target.Plan, d time.Duration, long bool, rec *report.Recorder) error {
 	if !s.system {
 		rec = nil
 	}
-	if count > 0 {
-		plan.Count = count
+	begin := func() {
+		if long {
+			v.open(ctx)
+			s.rig.cut = v.cut
+		}
+	}
+	if v.c.Count > 0 {
+		plan.Count = v.c.Count
+		begin()
 		return s.rig.counted(ctx, s.meter, rec, plan)
 	}
 	return s.rig.during(plan, func() error {
-		if err := schedule.Pause(ctx, s.lead); err != nil {
+		var cut <-chan struct{}
+		if long {
+			cut = v.cut
+		}
+		if err := schedule.Wait(ctx, cut, s.lead); err != nil {
 			return err
 		}
+		begin()
 		return s.rig.spell(ctx, s.meter, rec, d)
 	})
 }

@@ -68,7 +68,7 @@ func Idle(ctx context.Context, c IdleConfig, rec *report.Recorder) (*report.Repo
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
 	var empty int64 // bytes of the server without these clients
-	if err := repeat(ctx, c.Repeat, func(n int) error {
+	if err := repeat(ctx, c.Repeat, &row, func(n int) error {
 		rec.Phase(fmt.Sprintf("run %d", n+1))
 		if n == 0 || !c.Deployment.Named() {
 			empty = 0

@@ -27,18 +27,26 @@ const (
 	Everything = "all"  // tickwire all: raw records through broker and ingest
 )
 
-// repeat does so many runs. One that the user interrupts may fail, and is the last; the ones before it are reported.
-func repeat(ctx context.Context, runs int, run func(n int) error) error {
+// repeat does so many runs of a row. One that the user interrupts may fail, and is the last; the ones before it are reported.
+func repeat(ctx context.Context, runs int, row *report.Row, run func(n int) error) error {
 	for n := range runs {
 		if n > 0 && schedule.Interrupted(ctx) {
 			break
 		}
-		if err := run(n); err != nil && (n == 0 || !schedule.Interrupted(ctx)) {
+		err := run(n)
+		if err != nil && n > 0 && schedule.Interrupted(ctx) {
+			row.Notes = append(row.Notes, fmt.Sprintf("run %d has no figures: %v", n+1, err))
+			break
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// gathers is how long an edge gathers what it sends.
+func (l *Load) gathers() time.Duration { return max(l.Flush, l.Stream) }
 
 // Load is light clients, what is published to them, and who serves them.
 type Load struct {

@@ -82,13 +82,16 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, la
 	if last > 0 {
 		every = 10 * time.Millisecond
 	}
+	began, cut := time.Now(), m.cut
 	for time.Now().Before(end) {
-		select {
-		case <-m.cut:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(min(every, time.Until(end))):
+		if err := schedule.Wait(ctx, cut, min(every, time.Until(end))); errors.Is(err, schedule.ErrCut) {
+			if soon := m.soon(began); soon.Before(end) {
+				end = soon
+			}
+			cut = nil
+			continue
+		} else if err != nil {
+			return err
 		}
 		if last > 0 {
 			n, err := m.published()
@@ -109,4 +112,13 @@ func (m *rig) until(ctx context.Context, rec *report.Recorder, end time.Time, la
 		}
 	}
 	return nil
+}
+
+// soon is when a spell that is cut short ends: not before there is something to tell, and when an edge that gathers has sent all.
+func (m *rig) soon(began time.Time) time.Time {
+	long := max(time.Since(began), slice)
+	if gathers := m.load.gathers(); gathers > 0 {
+		long = (long + gathers - 1) / gathers * gathers
+	}
+	return began.Add(long)
 }

@@ -74,7 +74,7 @@ func Slow(ctx context.Context, c SlowConfig, rec *report.Recorder) (*report.Repo
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients, %d of them slow", c.Clients, c.slow())}
 	ages := schedule.NewHistogram()
-	if err := repeat(ctx, c.Repeat, func(n int) error { return c.run(ctx, n, rec, &row, ages) }); err != nil {
+	if err := repeat(ctx, c.Repeat, &row, func(n int) error { return c.run(ctx, n, rec, &row, ages) }); err != nil {
 		return nil, err
 	}
 	row.Series, row.Latency = rec.Take(), report.Curve(ages)

@@ -64,7 +64,7 @@ func Storm(ctx context.Context, c StormConfig, rec *report.Recorder) (*report.Re
 		return nil, err
 	}
 	row := report.Row{Name: fmt.Sprintf("%d clients", c.Clients)}
-	if err := repeat(ctx, c.Repeat, func(n int) error { return c.run(ctx, n, rec, &row) }); err != nil {
+	if err := repeat(ctx, c.Repeat, &row, func(n int) error { return c.run(ctx, n, rec, &row) }); err != nil {
 		return nil, err
 	}
 	row.Series = rec.Take()

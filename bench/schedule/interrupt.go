@@ -2,8 +2,16 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
 )
+
+// ErrCut is why something that would have been measured has not been: the user has interrupted the run.
+var ErrCut = errors.New("cut short")
+
+// WrapUp is how long an interrupted run may take to tell what it has measured.
+const WrapUp = 30 * time.Second
 
 // interruption is the user's wish that a run ends before its time.
 type interruption struct {
@@ -18,7 +26,8 @@ type interruption struct {
 type interruptionKey struct{}
 
 // Interruptible makes a context for a run that its user may interrupt. What is being measured in a Window then ends early, and its
-// figures are those of the time until then; without a window there are none, and interrupt ends the context.
+// figures are those of the time until then. Without a window there are none, and the context ends; as it does WrapUp later, or when
+// interrupt is called again.
 func Interruptible(parent context.Context) (ctx context.Context, interrupt func()) {
 	ctx, cancel := context.WithCancel(parent)
 	i := &interruption{cancel: cancel, cut: make(chan struct{})}
@@ -28,13 +37,15 @@ func Interruptible(parent context.Context) (ctx context.Context, interrupt func(
 func (i *interruption) interrupt() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if !i.known {
-		i.known = true
-		close(i.cut)
-	}
-	if !i.open {
+	if i.known || !i.open {
 		i.cancel()
 	}
+	if i.known {
+		return
+	}
+	i.known = true
+	close(i.cut)
+	time.AfterFunc(WrapUp, i.cancel)
 }
 
 // Window says that something is measured from now on that can be cut short: cut is closed when it is to be. What follows until
@@ -47,7 +58,9 @@ func Window(ctx context.Context) (cut <-chan struct{}, end func()) {
 	set := func(open bool) {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		i.open = open
+		if i.open = open; !open && i.known {
+			i.cancel()
+		}
 	}
 	set(true)
 	return i.cut, func() { set(false) }
@@ -62,4 +75,18 @@ func Interrupted(ctx context.Context) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.known
+}
+
+// Wait is Pause, and ends with ErrCut when cut is closed.
+func Wait(ctx context.Context, cut <-chan struct{}, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-cut:
+		return ErrCut
+	case <-timer.C:
+		return nil
+	}
 }

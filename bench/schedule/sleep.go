@@ -20,13 +20,4 @@ func SleepUntil(ctx context.Context, t time.Time) {
 }
 
 // Pause waits for a while, or until ctx ends, and then returns why it did.
-func Pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
+func Pause(ctx context.Context, d time.Duration) error { return Wait(ctx, nil, d) }

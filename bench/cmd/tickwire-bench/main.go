@@ -23,17 +23,12 @@ import (
 // main's exit codes: 0 all is well, 1 something was wrong or a condition of --fail-if is true, 2 usage, 3 nothing could be measured,
 // or not all, because the user has interrupted it.
 func main() {
-	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, interrupt := schedule.Interruptible(context.Background())
-	context.AfterFunc(signals, func() {
-		interrupt()
-		time.AfterFunc(time.Second, stop) // a later ^C ends it at once; timeout(1) sends two together
-	})
+	watchSignals(interrupt)
 	cmd, err := rootCommand().ExecuteContextC(ctx)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, errInterrupted) {
-		err = fmt.Errorf("%w: %w", errUnmeasured, errInterrupted)
+	if err != nil && schedule.Interrupted(ctx) && !errors.Is(err, errInterrupted) {
+		err = fmt.Errorf("%w: %w", errInterrupted, err)
 	}
-	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tickwire-bench:", err)
 		if exitCode(err) == 2 {
@@ -41,6 +36,28 @@ func main() {
 		}
 		os.Exit(exitCode(err))
 	}
+}
+
+// watchSignals interrupts a run at the first signal, so that it tells what it has measured, and once more at a later one, so that it
+// tidies up and no more. A third ends the process.
+func watchSignals(interrupt func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup has it ignored
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() { // until the process ends
+		<-signals
+		interrupt()
+		time.Sleep(time.Second) // timeout(1) sends two together
+		select {
+		case <-signals:
+		default:
+		}
+		<-signals
+		signal.Stop(signals)
+		interrupt()
+	}()
 }
 
 func rootCommand() *cobra.Command {

@@ -101,6 +101,9 @@ func scenarioCommand(cmd *cobra.Command, total func() time.Duration, run func(ct
 		if err := o.writable(); err != nil {
 			return usage(err)
 		}
+		if schedule.Interrupted(cmd.Context()) {
+			return errInterrupted
+		}
 		var live io.Writer
 		if !o.quiet {
 			live = cmd.ErrOrStderr()
@@ -152,15 +155,13 @@ func (o *outcome) writable() error {
 
 // finish prints and writes the report. The files are written also when the check fails: that is when they are looked at.
 func (o *outcome) finish(r *report.Report, out io.Writer) error {
-	if _, err := io.WriteString(out, r.Table()); err != nil {
-		return err
-	}
+	_, printed := io.WriteString(out, r.Table()) // to a terminal, perhaps, that is closed
 	if o.json != "" {
 		if err := r.Write(o.json); err != nil {
 			return fmt.Errorf("--json: %w", err)
 		}
 	}
-	if err := writePage(o.html, r.HTML); err != nil {
+	if err := errors.Join(printed, writePage(o.html, r.HTML)); err != nil {
 		return err
 	}
 	return failed(r.Failed)

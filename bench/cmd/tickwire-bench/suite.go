@@ -109,18 +109,16 @@ func runSuite(ctx context.Context, out, errs io.Writer, only, dir string, quick 
 			continue
 		}
 		file := filepath.Join(dir, s.name+".json")
-		if err := s.run(ctx, errs, file, quick); err != nil {
+		now := file + ".now" // what is there is of an earlier suite, and stays until the step is done
+		if err := s.run(ctx, errs, now, quick); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
-			if schedule.Interrupted(ctx) {
-				_ = os.Remove(file) // of half a step, if there is any
-				break
-			}
-			if !errors.Is(err, report.ErrFailed) {
+			if schedule.Interrupted(ctx) || !errors.Is(err, report.ErrFailed) {
+				_ = os.Remove(now) // of half a step, if there is any
 				break
 			}
 		}
-		r, err := report.Read(file)
-		if err != nil {
+		r, err := report.Read(now)
+		if err = errors.Join(err, os.Remove(now)); err != nil {
 			return errors.Join(append(failed, err)...)
 		}
 		for i, goals := range s.goals {
