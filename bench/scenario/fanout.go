@@ -146,7 +146,7 @@ type variant struct {
 }
 
 func (c *FanoutConfig) variant(clients int) *variant {
-	v := &variant{c: *c, clients: clients, end: func() {}}
+	v := &variant{c: *c, clients: clients}
 	if c.Stages != "" {
 		stages, _ := schedule.Parse(c.Stages) // Validate has
 		for _, s := range stages {
@@ -268,6 +268,7 @@ func (v *variant) repeat(ctx context.Context, rec *report.Recorder) error {
 // it, it is once less or shorter.
 func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	var sides []*side
+	v.cut, v.end = nil, func() {}
 	defer func() {
 		for _, s := range sides {
 			s.rig.kill()
@@ -297,7 +298,6 @@ func (v *variant) run(ctx context.Context, rec *report.Recorder) (err error) {
 	if err != nil {
 		return err
 	}
-	v.cut, v.end = nil, func() {}
 	for i := range v.stages {
 		if err := v.measure(ctx, i, sides, rec); errors.Is(err, schedule.ErrCut) {
 			break

@@ -1,6 +1,6 @@
 // Package schedule says when each message of an open loop is meant to be sent: a rate, held, or ramped up to, or changed in
 // stages. It sleeps until then, and records how late what comes is. The schedule is fixed before the first message, so that
-// whoever sends late cannot hide it.
+// whoever sends late cannot hide it. The user may interrupt what it is about.
 package schedule
 
 import (
