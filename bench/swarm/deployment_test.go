@@ -76,7 +76,12 @@ func TestDeployment(t *testing.T) {
 				t.Errorf("%+v", stats)
 			}
 			var r Report
-			for _, p := range []*proc.Proc{first, second} {
+			for i, p := range []*proc.Proc{first, second} {
+				t.Cleanup(func() {
+					if t.Failed() {
+						t.Logf("swarm %d: %+v; publisher: %+v", i+1, r, stats)
+					}
+				})
 				await(t, "everybody has everything", func() bool {
 					r = call[Report](t, p, "report", Have{Published: stats.Published})
 					return r.Behind == 0
