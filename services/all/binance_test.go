@@ -16,6 +16,7 @@ import (
 
 	"github.com/tickwire/tickwire/pkg/client"
 	"github.com/tickwire/tickwire/pkg/market"
+	"github.com/tickwire/tickwire/services/all"
 	"github.com/tickwire/tickwire/services/internal/testkit"
 	"github.com/tickwire/tickwire/services/venue/capture"
 )
@@ -310,7 +311,9 @@ func TestBinance(t *testing.T) {
 	must(t, err)
 	defer func() { _ = reader.Close() }()
 	instrument := reader.Summary().Instruments[0]
-	s := start(t, nil)
+	s := startWith(t, nil, func(cfg *all.Config) { // the whole recording: nobody is cut off however busy the machine is
+		cfg.Mirror.RingEntries, cfg.Mirror.RingBytes = 1<<16, 64<<20
+	})
 
 	var watchers []*watcher
 	var tape *tradeTape
@@ -387,7 +390,7 @@ func compareTickers(t *testing.T, want *recording, full *watcher, in market.Inst
 		case known:
 			got = at
 		case f.changed:
-			t.Fatalf("the client has no update of %v", f.at.Std())
+			t.Fatalf("the client has no update of %v: %+v", f.at.Std(), full.client.Stats())
 		}
 		venue, ok := want.ticker(f.u)
 		if !ok {
