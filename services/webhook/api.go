@@ -69,6 +69,7 @@ type api struct {
 	proxies door.Proxies
 	served  *rest.Served
 	refused prometheus.Counter // connections for which there was no room
+	settle  time.Duration      // activeTimeout; tests with a busy owner have more
 
 	mu       sync.Mutex
 	ctx      context.Context // of what requests ask the store for; it ends when the API has drained
@@ -86,7 +87,7 @@ func newAPI(cfg APIConfig, deps apiDeps) (*api, error) {
 	a := &api{
 		cfg: cfg, deps: deps, log: deps.Log.Named("api"), admin: sha256.Sum256([]byte(deps.AdminToken)),
 		limiter: door.NewLimiter[payer](cfg.Rate, cfg.Burst), crowd: door.NewCrowd(cfg.MaxConns, cfg.MaxPerIP), ctx: context.Background(),
-		calls: make(map[int64]int),
+		settle: activeTimeout, calls: make(map[int64]int),
 	}
 	var err error
 	if a.proxies, err = door.ParseProxies(cfg.Proxies); err != nil {

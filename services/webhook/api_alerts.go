@@ -184,7 +184,7 @@ func settledStatus(al *store.Alert, status int) int {
 }
 
 func (a *api) awaitApplied(ctx context.Context, nums ...int64) {
-	ctx, cancel := context.WithTimeout(ctx, activeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.settle)
 	defer cancel()
 	_ = a.deps.Store.AwaitApplied(ctx, nums) // how the alerts stand is looked at afterwards
 }

@@ -174,6 +174,7 @@ func (d *desk) key(tenant string, scopes ...string) string {
 // own takes partition 0 over as its owner would, until the test ends: every alert is active at once.
 func (d *desk) own() (lease func() store.Lease) {
 	d.t.Helper()
+	d.api.settle = time.Minute // however busy the machine is
 	ctx, cancel := context.WithCancel(d.t.Context())
 	var once sync.Once
 	ready := make(chan struct{})
@@ -289,7 +290,7 @@ func TestPending(t *testing.T) {
 	var al alert
 	begin := time.Now()
 	d.want(202, &al, "POST", "/v1/alerts", simple, k, "Idempotency-Key: one")
-	if took := time.Since(begin); al.State != "pending" || al.ValidFrom != nil || took < activeTimeout || took > 2*activeTimeout {
+	if took := time.Since(begin); al.State != "pending" || al.ValidFrom != nil || took < activeTimeout || took > storeTimeout {
 		t.Errorf("%+v after %v", al, took)
 	}
 	r := d.want(202, &al, "POST", "/v1/alerts", simple, k, "Idempotency-Key: one")
