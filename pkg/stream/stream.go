@@ -167,9 +167,10 @@ func (c *Cluster) Topics() Topics { return c.topics }
 // Close closes the connections.
 func (c *Cluster) Close() {
 	c.closeOnce.Do(func() {
-		c.transport.CloseIdleConnections()
 		c.cancel()
 		c.running.Wait()
+		// Last: a request that still came after it would make the transport open connections that nobody closes.
+		c.transport.CloseIdleConnections()
 	})
 }
 
