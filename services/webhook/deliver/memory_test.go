@@ -34,6 +34,7 @@ type memory struct {
 	reads     map[int64]int // of Due, by endpoint
 	finish    func([]store.Outcome) error
 	reading   func() error // before an endpoint is read
+	read      func()       // after it has been
 	last      int64
 	most      int // jobs given out at once
 }
@@ -84,6 +85,9 @@ func (m *memory) Endpoint(_ context.Context, num int64) (*store.Endpoint, error)
 		if err := m.reading(); err != nil {
 			return nil, err
 		}
+	}
+	if m.read != nil {
+		defer m.read()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -214,39 +214,54 @@ func (s *Sender) newLane(sl *slot, num int64) *lane {
 
 // run serves a slot while it is ours.
 func (s *Sender) run(ctx context.Context, lease store.Lease) error {
-	var eps []store.Endpoint
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		var err error
-		if eps, err = s.outbox.SlotEndpoints(ctx, lease.N); err == nil {
-			break
-		}
-		s.log.Error("endpoints can't be read", zap.Int("slot", lease.N), zap.Error(err))
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	sl := &slot{lease: lease, ctx: requests, cancel: cancel, lanes: make(map[int64]*lane, len(eps)), ended: make(chan struct{}), idle: make(chan struct{})}
+	sl := &slot{lease: lease, ctx: requests, cancel: cancel, lanes: make(map[int64]*lane), ended: make(chan struct{}), idle: make(chan struct{})}
 	s.mu.Lock()
-	s.slots[lease.N] = sl
-	now := time.Now()
-	for i := range eps {
-		l := s.newLane(sl, eps[i].Num)
-		s.install(l, &eps[i], now)
-		s.settle(l, now)
-	}
-	s.pump(now)
+	s.slots[lease.N] = sl // before its endpoints are read, so that no news between is missed
 	s.mu.Unlock()
-
+	s.begin(ctx, sl)
 	s.watch(ctx, sl)
 	s.end(sl)
 	if sl.lost {
 		return store.ErrFenced
 	}
 	return nil
+}
+
+// begin makes the lanes of the slot's endpoints, as soon as they can be read.
+func (s *Sender) begin(ctx context.Context, sl *slot) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		eps, err := s.outbox.SlotEndpoints(ctx, sl.lease.N)
+		if err == nil {
+			s.lay(sl, eps)
+			return
+		}
+		s.log.Error("endpoints can't be read", zap.Int("slot", sl.lease.N), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-sl.ended:
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *Sender) lay(sl *slot, eps []store.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for i := range eps {
+		if s.lanes[eps[i].Num] != nil {
+			continue // by news, which is not older
+		}
+		l := s.newLane(sl, eps[i].Num)
+		l.stale = false
+		s.install(l, &eps[i], now)
+		s.settle(l, now)
+	}
+	s.pump(now)
 }
 
 // watch looks now and then for endpoints of which no news has come, until the slot ends.
@@ -309,9 +324,9 @@ func (s *Sender) checkIdle(sl *slot) {
 	}
 }
 
-// install takes over an endpoint's configuration. The caller holds the lock.
+// install takes over an endpoint's configuration as it was read, which may be stale again since. The caller holds the lock.
 func (s *Sender) install(l *lane, ep *store.Endpoint, now time.Time) {
-	l.stale, l.reloadAt = false, now.Add(reloadEvery)
+	l.reloadAt = now.Add(reloadEvery)
 	if l.target != nil && l.target.Version == ep.Version && l.target.State == ep.State {
 		return
 	}

@@ -167,3 +167,56 @@ func TestNobodyTold(t *testing.T) {
 		}
 	})
 }
+
+// TestNewsWhileRead: what changes while an endpoint's configuration is being read is not forgotten over it.
+func TestNewsWhileRead(t *testing.T) {
+	ep := endpoint(1, "http://example.com/")
+	ep.Rate = 1
+	m := newMemory(ep)
+	m.read = func() { time.Sleep(time.Second) }
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(200), nil }, func(t *testing.T, s *Sender) {
+		start(t, s)
+		m.add(1, 1000, nil)
+		time.Sleep(10 * time.Second)
+		m.change(1, func(ep *store.Endpoint) { ep.Rate = 2 })
+		time.Sleep(time.Second / 2)
+		m.change(1, func(ep *store.Endpoint) { ep.State = store.EndpointDisabled })
+		time.Sleep(5 * time.Second)
+		before := m.count(store.DeliveryDelivered)
+		time.Sleep(time.Minute)
+		if after := m.count(store.DeliveryDelivered); before == 0 || after != before {
+			t.Errorf("%d delivered, and %d a minute after the endpoint was disabled", before, after)
+		}
+	})
+}
+
+// TestGoneWhileRead: we disable an endpoint while its configuration is being read, and ask once more how it stands. If that were
+// forgotten we would look for it without end, and this test would not end either.
+func TestGoneWhileRead(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"))
+	var asked atomic.Int64
+	m.read = func() {
+		asked.Add(1)
+		time.Sleep(time.Second)
+	}
+	faked(t, m, func(*http.Request) (*http.Response, error) {
+		time.Sleep(1500 * time.Millisecond)
+		return reply(410), nil
+	}, func(t *testing.T, s *Sender) {
+		start(t, s)
+		time.Sleep(10 * time.Second)
+		m.add(1, 1, nil) // read until 11 s, and sent until 12.5 s
+		time.Sleep(2 * time.Second)
+		m.tell(1) // read until 13 s
+		time.Sleep(time.Minute)
+		if n := asked.Load(); n < 3 || n > 100 {
+			t.Errorf("asked %d times", n)
+		}
+		m.change(1, m.enable)
+		m.add(1, 1, nil)
+		time.Sleep(time.Minute)
+		if got := m.types(); len(got) != 2 {
+			t.Errorf("events %v: it was to be tried again, and disabled again", got)
+		}
+	})
+}
