@@ -110,6 +110,9 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := event(body)
+		for strings.HasPrefix(got, "event: status\n") { // on a busy machine, of a market that was late
+			got = event(body)
+		}
 		if now.ReplaceAllString(got, "") != now.ReplaceAllString(want, "") {
 			t.Fatalf("the edge sends\n%sthe floor\n%s", got, want)
 		}
