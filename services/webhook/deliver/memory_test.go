@@ -35,6 +35,7 @@ type memory struct {
 	finish    func([]store.Outcome) error
 	reading   func() error // before an endpoint is read
 	read      func()       // after it has been
+	listed    func()       // after a slot's have been
 	last      int64
 	most      int // jobs given out at once
 }
@@ -59,6 +60,9 @@ func (m *memory) Own(ctx context.Context, kind string, total int, run func(conte
 }
 
 func (m *memory) SlotEndpoints(_ context.Context, slot int) (eps []store.Endpoint, err error) {
+	if m.listed != nil {
+		defer m.listed()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, ep := range m.endpoints {

@@ -190,6 +190,25 @@ func TestNewsWhileRead(t *testing.T) {
 	})
 }
 
+// TestNewsWhileTaken: nor what changes while a slot's endpoints are being read.
+func TestNewsWhileTaken(t *testing.T) {
+	m := newMemory(endpoint(1, "http://example.com/"), endpoint(2, "http://example.com/"))
+	m.listed = func() { time.Sleep(time.Second) }
+	faked(t, m, func(*http.Request) (*http.Response, error) { return reply(200), nil }, func(t *testing.T, s *Sender) {
+		m.silent.Store(true)
+		m.add(1, 10, nil)
+		m.add(2, 10, nil)
+		m.silent.Store(false)
+		start(t, s)
+		time.Sleep(time.Second / 2)
+		m.change(1, func(ep *store.Endpoint) { ep.State = store.EndpointDisabled })
+		time.Sleep(time.Minute)
+		if n := m.count(store.DeliveryDelivered); n != 10 {
+			t.Errorf("%d delivered, 10 are for the endpoint that was not disabled", n)
+		}
+	})
+}
+
 // TestGoneWhileRead: we disable an endpoint while its configuration is being read, and ask once more how it stands. If that were
 // forgotten we would look for it without end, and this test would not end either.
 func TestGoneWhileRead(t *testing.T) {
