@@ -110,7 +110,7 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := event(body)
-		for strings.HasPrefix(got, "event: status\n") { // on a busy machine, of a market that was late
+		for strings.HasPrefix(got, "event: status\n") { // the edge alone tells states, now and then
 			got = event(body)
 		}
 		if now.ReplaceAllString(got, "") != now.ReplaceAllString(want, "") {

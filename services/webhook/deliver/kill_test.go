@@ -348,7 +348,7 @@ func TestBacklog(t *testing.T) {
 	defer server.Close()
 	st := openStore(t, t.TempDir())
 	defer func() { _ = st.Close() }()
-	fill(t, st, backlog, nil, "http://"+hole)
+	_, dead := fill(t, st, backlog, nil, "http://"+hole)
 	tenant, _ := fill(t, st, 0, nil, server.URL)
 	s := sender(t, st, nil)
 	runtime.GC()
@@ -366,7 +366,13 @@ func TestBacklog(t *testing.T) {
 		}
 		return nil
 	})
-	testkit.Eventually(t, 20*time.Second, func() error { // what has arrived is in memory until it is committed
+	s.mu.Lock()
+	held := len(s.lanes[dead[0].Num].held)
+	s.mu.Unlock()
+	if held > 2*minPage {
+		t.Errorf("%d deliveries of the backlog in memory", held)
+	}
+	testkit.Eventually(t, 20*time.Second, func() error { // what has arrived elsewhere is there until it is committed
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.inMemory > 2*minPage {

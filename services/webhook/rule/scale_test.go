@@ -18,8 +18,8 @@ func TestMemory(t *testing.T) {
 		c := newCrowd(t, insts, rules)
 		perRule := float64(heap()-before) / float64(rules)
 		t.Logf("%s: %.0f bytes a rule", name, perRule)
-		if perRule > 110 {
-			t.Errorf("%s: %.0f bytes a rule, want at most 110", name, perRule)
+		if perRule > 110 || perRule < 40 { // less is a mistake of ours in measuring
+			t.Errorf("%s: %.0f bytes a rule, want 40 to 110", name, perRule)
 		}
 		if n := c.p.Stats().Rules; n != rules {
 			t.Fatalf("%d rules", n)
